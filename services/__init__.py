@@ -1,0 +1,1 @@
+"""What runs: the API, the GPU worker and the command line."""

@@ -1,0 +1,1 @@
+"""One machine, durable, no account: SQLite and files."""

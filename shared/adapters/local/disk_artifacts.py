@@ -1,0 +1,126 @@
+"""The artifact store as files, with HMAC-signed expiring links that the API serves.
+
+A link is ``/outputs/{key}?expires={unix seconds}&signature={hex}``; the signature covers the key and
+the moment, so neither can be changed.
+"""
+
+import hashlib
+import hmac
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, urlencode
+
+from shared.errors import (
+    ArtifactExpired,
+    ArtifactStoreUnavailable,
+    LinkTampered,
+)
+from shared.ports import Link, StoredFile
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class DiskArtifacts:
+    """An ``ArtifactStore``; ``open_link`` is what the API serves its links with."""
+
+    def __init__(self, root: Path, *, bucket: str, signing_key: bytes) -> None:
+        self._bucket = bucket
+        self._folder = root / bucket
+        # Beside the bucket, on the same disk: a link from here to there is atomic.
+        self._partial = root / ".partial"
+        self._signing_key = signing_key
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._partial.mkdir(exist_ok=True)
+
+    def put(self, key: str, source: Path, *, content_type: str) -> StoredFile:  # noqa: ARG002 - a file's ending tells its type here
+        target = self._path(key)
+        try:
+            if not target.exists():
+                self._create_once(source, target)
+            return StoredFile(
+                key=key,
+                uri=f"local://{self._bucket}/{key}",
+                size_bytes=target.stat().st_size,
+                sha256=_sha256(target),
+            )
+        except OSError as error:
+            raise ArtifactStoreUnavailable(f"the file cannot be stored ({_why(error)})") from error
+
+    def link(self, key: str, *, expires_in_seconds: int, now: datetime) -> Link:
+        expires_at = (now + timedelta(seconds=expires_in_seconds)).replace(microsecond=0)
+        expires = int(expires_at.timestamp())
+        query = urlencode({"expires": expires, "signature": self._sign(key, expires)})
+        return Link(url=f"/outputs/{quote(key)}?{query}", expires_at=expires_at)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ArtifactStoreUnavailable(f"the file cannot be removed ({_why(error)})") from error
+        for folder in list(path.parents)[: len(PurePosixPath(key).parents) - 1]:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty: others still live here
+                break
+
+    def open_link(self, key: str, *, expires: str, signature: str, now: datetime) -> Path:
+        """The file behind a link. Raises ``LinkTampered``, then ``ArtifactExpired``."""
+        if not expires.isdecimal() or len(expires) > 12:  # noqa: PLR2004 - the year 33658
+            raise LinkTampered
+        expected = self._sign(key, int(expires))
+        if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
+            raise LinkTampered
+        if now >= datetime.fromtimestamp(int(expires), UTC):
+            raise ArtifactExpired("This link has expired. Ask the job for a new one.")
+        path = self._path(key)
+        if not path.is_file():
+            raise ArtifactExpired("The file is past its retention. Submit the job again.")
+        return path
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _create_once(self, source: Path, target: Path) -> None:
+        """Copy, flush, then give it its name in one step: nobody ever sees half a file."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self._partial)
+        try:
+            with os.fdopen(descriptor, "wb") as copy, source.open("rb") as original:
+                shutil.copyfileobj(original, copy, _CHUNK_BYTES)
+                copy.flush()
+                os.fsync(copy.fileno())
+            try:
+                os.link(name, target)
+            except FileExistsError:
+                return  # Another attempt of the same job was first: its file stays.
+        finally:
+            Path(name).unlink(missing_ok=True)
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or ".." in parts or "\\" in key or "\x00" in key:
+            # Keys are made by the worker; a link's key was signed by us before it gets here.
+            raise ValueError("not a key of this store")
+        return self._folder.joinpath(*parts)
+
+    def _sign(self, key: str, expires: int) -> str:
+        text = f"GET\n{key}\n{expires}".encode(errors="replace")
+        return hmac.new(self._signing_key, text, hashlib.sha256).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,204 @@
+"""The job store in one SQLite file.
+
+The whole job is one JSON document; the columns beside it are what queries need, written from the
+same job in the same statement, so they cannot disagree with it.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from shared.adapters.local.sqlite import Database
+from shared.errors import IdempotencyConflict, JobNotFound, StoreUnavailable
+from shared.job import Job, JobStatus, from_document, to_document
+from shared.ports import Admitted, WorkerBeat
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    idempotency_key TEXT,
+    status TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    due_at REAL NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_idempotency ON jobs (owner, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due_at);
+CREATE INDEX IF NOT EXISTS jobs_owner ON jobs (owner, created_at DESC);
+CREATE INDEX IF NOT EXISTS jobs_status ON jobs (status);
+
+CREATE TABLE IF NOT EXISTS log_lines (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    line TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS log_lines_job ON log_lines (job_id, sequence);
+
+CREATE TABLE IF NOT EXISTS workers (
+    instance TEXT PRIMARY KEY,
+    seen_at REAL NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+"""
+
+_WATCH_INTERVAL_SECONDS = 0.1
+
+
+class SqliteJobs:
+    """A ``JobStore``."""
+
+    def __init__(self, file: Path, *, log_lines_per_job: int = 2000) -> None:
+        self._database = Database(file, _SCHEMA, unavailable=StoreUnavailable)
+        self._log_lines_per_job = log_lines_per_job
+        self._beats = TypeAdapter(WorkerBeat)
+
+    def admit(self, job: Job) -> Admitted:
+        with self._database.write() as connection:
+            if job.idempotency_key is not None:
+                row = connection.execute(
+                    "SELECT document FROM jobs WHERE owner = ? AND idempotency_key = ?",
+                    (job.owner, job.idempotency_key),
+                ).fetchone()
+                if row is not None:
+                    return Admitted(job=_same_request(job, row), created=False)
+            _insert(connection, job)
+        return Admitted(job=job, created=True)
+
+    def get(self, job_id: str) -> Job:
+        with self._database.read() as connection:
+            return _select(connection, job_id)
+
+    def update(self, job_id: str, transition: Callable[[Job], Job]) -> Job:
+        with self._database.write() as connection:
+            stored = _select(connection, job_id)
+            changed = transition(stored)
+            if changed != stored:
+                connection.execute(
+                    "UPDATE jobs SET status = ?, due_at = ?, document = ? WHERE id = ?",
+                    (changed.status, changed.due_at.timestamp(), to_document(changed), job_id),
+                )
+        return changed
+
+    def delete(self, job_id: str) -> None:
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def list(self, owner: str, *, limit: int, before: datetime | None = None) -> Sequence[Job]:
+        newest = before.timestamp() if before is not None else float("inf")
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT document FROM jobs WHERE owner = ? AND created_at < ?"
+                " ORDER BY created_at DESC LIMIT ?",
+                (owner, newest, limit),
+            ).fetchall()
+        return [from_document(row["document"]) for row in rows]
+
+    def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT document FROM jobs WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+                (now.timestamp(), limit),
+            ).fetchall()
+        return [from_document(row["document"]) for row in rows]
+
+    def counts(self) -> Mapping[JobStatus, int]:
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT status, count(*) FROM jobs GROUP BY status")
+            found = {JobStatus(status): count for status, count in rows}
+        return {status: found.get(status, 0) for status in JobStatus}
+
+    def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
+        deadline = time.monotonic() + timeout_seconds
+        seen: Job | None = None
+        while True:
+            job = self.get(job_id)
+            if job != seen:
+                seen = job
+                yield job
+            if job.status.is_terminal or time.monotonic() >= deadline:
+                return
+            time.sleep(_WATCH_INTERVAL_SECONDS)
+
+    def append_log(self, job_id: str, lines: Sequence[str], *, now: datetime) -> None:
+        moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        with self._database.write() as connection:
+            _select(connection, job_id)
+            connection.executemany(
+                "INSERT INTO log_lines (job_id, line) VALUES (?, ?)",
+                [(job_id, f"{moment} {line}") for line in lines],
+            )
+            connection.execute(
+                "DELETE FROM log_lines WHERE job_id = ?1 AND sequence <= ("
+                " SELECT sequence FROM log_lines WHERE job_id = ?1"
+                " ORDER BY sequence DESC LIMIT 1 OFFSET ?2)",
+                (job_id, self._log_lines_per_job),
+            )
+
+    def tail_log(self, job_id: str, *, tail: int) -> Sequence[str]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT line FROM log_lines WHERE job_id = ? ORDER BY sequence DESC LIMIT ?",
+                (job_id, tail),
+            ).fetchall()
+        return [row["line"] for row in reversed(rows)]
+
+    def beat(self, beat: WorkerBeat) -> None:
+        document = self._beats.dump_json(beat).decode()
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO workers (instance, seen_at, document) VALUES (?, ?, ?)"
+                " ON CONFLICT (instance) DO UPDATE"
+                " SET seen_at = excluded.seen_at, document = excluded.document",
+                (beat.instance, beat.seen_at.timestamp(), document),
+            )
+
+    def workers(self, *, seen_since: datetime) -> Sequence[WorkerBeat]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT document FROM workers WHERE seen_at >= ? ORDER BY seen_at DESC",
+                (seen_since.timestamp(),),
+            ).fetchall()
+        return [self._beats.validate_json(row["document"]) for row in rows]
+
+    def ping(self) -> None:
+        with self._database.read() as connection:
+            connection.execute("SELECT 1 FROM jobs LIMIT 1").fetchone()
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _insert(connection: sqlite3.Connection, job: Job) -> None:
+    connection.execute(
+        "INSERT INTO jobs (id, owner, idempotency_key, status, created_at, due_at, document)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            job.id,
+            job.owner,
+            job.idempotency_key,
+            job.status,
+            job.created_at.timestamp(),
+            job.due_at.timestamp(),
+            to_document(job),
+        ),
+    )
+
+
+def _select(connection: sqlite3.Connection, job_id: str) -> Job:
+    row = connection.execute("SELECT document FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise JobNotFound
+    return from_document(row["document"])
+
+
+def _same_request(job: Job, row: sqlite3.Row) -> Job:
+    earlier = from_document(row["document"])
+    if earlier.request_hash != job.request_hash:
+        raise IdempotencyConflict
+    return earlier

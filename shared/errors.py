@@ -1,0 +1,238 @@
+"""Every error Promptreel raises on purpose.
+
+PromptreelError
+├── RequesterError                 the caller can mend it; the same request will fail again
+│   ├── InvalidRequest
+│   │   ├── MalformedBody
+│   │   ├── UnsupportedContentType
+│   │   └── BodyTooLarge
+│   ├── Unauthenticated
+│   ├── JobNotFound
+│   ├── IdempotencyConflict
+│   ├── JobAlreadyTerminal
+│   ├── ArtifactNotReady
+│   ├── ArtifactExpired
+│   ├── LinkTampered
+│   └── PromptRefused
+├── OperatorError                  whoever runs the installation can mend it
+│   ├── ConfigurationError
+│   ├── ModelUnavailable
+│   └── UnreadableMessage
+├── TransientError                 nobody's fault; the same request may succeed later
+│   ├── StoreUnavailable
+│   ├── QueueUnavailable
+│   ├── ArtifactStoreUnavailable
+│   ├── BackendUnavailable
+│   ├── RenderCrashed
+│   └── RenderTimedOut
+└── LeaseError                     not a failure: this worker has no right to the job
+    ├── LeaseHeld
+    └── LeaseLost
+
+Messages are shown to callers and written to logs: they never hold a prompt, a secret, or a path
+(``ConfigurationError`` and ``ModelUnavailable`` name paths; they are for the operator's terminal).
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar
+
+
+class Fault(StrEnum):
+    """Whose error it is."""
+
+    REQUESTER = "requester"
+    OPERATOR = "operator"
+    NOBODY = "nobody"
+
+
+class PromptreelError(Exception):
+    """The root. ``code`` is stable and machine-readable; the message says what to do."""
+
+    code: ClassVar[str] = "internal_error"
+    fault: ClassVar[Fault] = Fault.OPERATOR
+    retry: ClassVar[bool] = False
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+# --- the requester's
+
+
+class RequesterError(PromptreelError):
+    code = "bad_request"
+    fault = Fault.REQUESTER
+
+
+class InvalidRequest(RequesterError):
+    """A field is missing, wrong or unknown."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class MalformedBody(InvalidRequest):
+    code = "malformed_body"
+
+
+class UnsupportedContentType(InvalidRequest):
+    code = "unsupported_content_type"
+
+
+class BodyTooLarge(InvalidRequest):
+    code = "body_too_large"
+
+
+class Unauthenticated(RequesterError):
+    code = "unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("Send a valid API key: `Authorization: Bearer <key>`.")
+
+
+class JobNotFound(RequesterError):
+    """Unknown, or another owner's: the two are told apart to nobody."""
+
+    code = "job_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such job. Check the id; a job is visible to its owner only.")
+
+
+class IdempotencyConflict(RequesterError):
+    code = "idempotency_conflict"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used with another request. Send a new key with a new request."
+        )
+
+
+class JobAlreadyTerminal(RequesterError):
+    """The job has ended; nothing can change it any more."""
+
+    code = "job_already_terminal"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"The job has ended ({status}) and cannot change any more.")
+        self.status = status
+
+
+class ArtifactNotReady(RequesterError):
+    code = "artifact_not_ready"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(
+            f"The job has no artifact (status: {status}). Poll the job until it is finished."
+        )
+
+
+class ArtifactExpired(RequesterError):
+    """The link's time is over, or the file is past its retention."""
+
+    code = "artifact_expired"
+
+
+class LinkTampered(RequesterError):
+    code = "link_tampered"
+
+    def __init__(self) -> None:
+        super().__init__("The link's signature is not valid. Ask the job for a new link.")
+
+
+class PromptRefused(RequesterError):
+    """The model or its provider refused the prompt."""
+
+    code = "prompt_refused"
+
+
+# --- the operator's
+
+
+class OperatorError(PromptreelError):
+    code = "operator_error"
+
+
+class ConfigurationError(OperatorError):
+    """The configuration file cannot be used: which file, which keys, why."""
+
+    code = "configuration_error"
+
+    def __init__(self, file: Path | None, problems: list[tuple[str, str]]) -> None:
+        self.file = file
+        self.problems = problems
+        where = str(file) if file else "the built-in defaults"
+        lines = [f"{key}: {reason}" if key else reason for key, reason in problems]
+        super().__init__(f"{where} cannot be used:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+class ModelUnavailable(OperatorError):
+    """The model's files are missing or cannot be loaded; the message says how to get them."""
+
+    code = "model_unavailable"
+
+
+class UnreadableMessage(OperatorError):
+    """A queue message that is not ours, or broken."""
+
+    code = "unreadable_message"
+
+
+# --- nobody's
+
+
+class TransientError(PromptreelError):
+    code = "unavailable"
+    fault = Fault.NOBODY
+    retry = True
+
+
+class StoreUnavailable(TransientError):
+    code = "store_unavailable"
+
+
+class QueueUnavailable(TransientError):
+    code = "queue_unavailable"
+
+
+class ArtifactStoreUnavailable(TransientError):
+    code = "artifact_store_unavailable"
+
+
+class BackendUnavailable(TransientError):
+    code = "backend_unavailable"
+
+
+class RenderCrashed(TransientError):
+    """The render process died, or raised what it should not."""
+
+    code = "render_crashed"
+
+
+class RenderTimedOut(TransientError):
+    code = "render_timed_out"
+
+
+# --- no right to the job
+
+
+class LeaseError(PromptreelError):
+    code = "lease_error"
+    fault = Fault.NOBODY
+
+
+class LeaseHeld(LeaseError):
+    """Another worker holds a live lease: leave the job to it."""
+
+    code = "lease_held"
+
+
+class LeaseLost(LeaseError):
+    """The claim token is no longer the job's: whatever this worker made is not the result."""
+
+    code = "lease_lost"

@@ -1,0 +1,361 @@
+"""The life of a job, as use cases over the ports.
+
+Each reads as the sentence it is: the rules are transitions in ``shared/job.py``, the transaction is
+the store's. Whatever is lost between two steps here, the sweep finds.
+"""
+
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+
+from shared import job as rules
+from shared.catalog import Model, find_model
+from shared.config import Config
+from shared.errors import (
+    InvalidRequest,
+    JobAlreadyTerminal,
+    JobNotFound,
+    PromptreelError,
+    TransientError,
+)
+from shared.job import Artifact, Job, JobError, JobStatus, Phase, RenderRequest, RenderSummary
+from shared.messages import Message
+from shared.ports import ArtifactStore, JobStore, MessageQueue
+from shared.telemetry import Metrics, hash_prompt, trace_id
+
+_SECONDS_A_DAY = 24 * 3600
+_SWEEP_LIMIT = 100
+_MAX_KEY_CHARS = 255
+
+log = structlog.get_logger("promptreel.job")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_job_id() -> str:
+    return f"job_{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What a caller asked for; what it left out comes from the configuration."""
+
+    owner: str
+    prompt: str
+    request_id: str
+    body: Mapping[str, Any]  # as received: what an Idempotency-Key is compared by
+    duration_seconds: int | None = None
+    resolution: str | None = None
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(kw_only=True)
+class SweepReport:
+    """What one sweep did, in jobs."""
+
+    published: int = 0
+    requeued: int = 0
+    ended: int = 0
+    expired: int = 0
+    forgotten: int = 0
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lifecycle:
+    """Time, ids and randomness come in; nothing here knows which adapters it has."""
+
+    config: Config
+    store: JobStore
+    queue: MessageQueue
+    artifacts: ArtifactStore
+    metrics: Metrics
+    prompt_hash_key: bytes
+    now: Callable[[], datetime] = utc_now
+    new_id: Callable[[], str] = new_job_id
+    new_seed: Callable[[], int] = field(default=partial(secrets.randbelow, 2**32))
+
+    # --- the caller's side
+
+    def submit(self, submission: Submission) -> Job:
+        """Accept a job and wake a worker; with a known Idempotency-Key, return the earlier job.
+
+        Raises ``InvalidRequest`` and ``IdempotencyConflict``; then no job is left behind.
+        """
+        admitted = self.store.admit(self._new_job(submission))
+        if not admitted.created:
+            return admitted.job
+        self.metrics.jobs_submitted.labels(admitted.job.request.model).inc()
+        self._tell("job accepted", admitted.job)
+        try:
+            return self._publish(admitted.job)
+        except TransientError:
+            # The job is safe in the store; the sweep publishes it.
+            log.warning("job not published yet", job_id=admitted.job.id, exc_info=True)
+            return admitted.job
+
+    def get(self, job_id: str, *, owner: str) -> Job:
+        """Raises ``JobNotFound``, for another owner's job too."""
+        job = self.store.get(job_id)
+        if job.owner != owner:
+            raise JobNotFound
+        return job
+
+    def wait(self, job_id: str, *, timeout_seconds: float) -> Job:
+        """The job once it is terminal, or as it is when the time is over."""
+        job = None
+        for job in self.store.watch(job_id, timeout_seconds=timeout_seconds):  # noqa: B007 - the last one
+            pass
+        return job if job is not None else self.store.get(job_id)
+
+    def cancel(self, job_id: str, *, owner: str) -> Job:
+        """Cancel a queued job at once, ask a running one to stop; a canceled one stays canceled.
+
+        Raises ``JobNotFound``, and ``JobAlreadyTerminal`` for a finished or failed job.
+        """
+        self.get(job_id, owner=owner)
+        try:
+            job = self.store.update(job_id, partial(rules.request_cancel, now=self.now()))
+        except JobAlreadyTerminal as error:
+            if error.status == JobStatus.CANCELED:
+                return self.store.get(job_id)
+            raise
+        self._tell("cancel requested", job)
+        return job
+
+    # --- the worker's side
+
+    def claim(self, job_id: str, *, worker: str) -> Job:
+        """Take the job. It is ours only if the returned job has a lease.
+
+        Raises ``JobNotFound``, ``JobAlreadyTerminal`` and ``LeaseHeld``: then it is not ours.
+        """
+        now = self.now()
+        job = self.store.update(
+            job_id,
+            partial(
+                rules.claim,
+                token=secrets.token_hex(16),
+                worker=worker,
+                now=now,
+                lease_seconds=self.config.worker.lease_seconds,
+            ),
+        )
+        if job.attempt == 1:
+            self.metrics.queue_seconds.observe((now - job.created_at).total_seconds())
+        self._tell("job claimed" if job.lease else "job not tried again", job, worker=worker)
+        return job
+
+    def heartbeat(self, job_id: str, *, token: str) -> Job:
+        """Renew the lease; the returned job tells of a cancel request. Raises ``LeaseLost``."""
+        return self.store.update(
+            job_id,
+            partial(
+                rules.heartbeat,
+                token=token,
+                now=self.now(),
+                lease_seconds=self.config.worker.lease_seconds,
+            ),
+        )
+
+    def report(self, job_id: str, *, token: str, phase: Phase, fraction: float) -> Job:
+        """Renew the lease and store progress. Raises ``LeaseLost``."""
+        return self.store.update(
+            job_id,
+            partial(
+                rules.report,
+                token=token,
+                phase=phase,
+                fraction=fraction,
+                now=self.now(),
+                lease_seconds=self.config.worker.lease_seconds,
+            ),
+        )
+
+    def complete(
+        self,
+        job_id: str,
+        *,
+        token: str,
+        artifacts: tuple[Artifact, ...],
+        summary: RenderSummary,
+    ) -> Job:
+        """The artifacts are stored: finish the job. Raises ``LeaseLost``."""
+        transition = partial(
+            rules.complete, token=token, artifacts=artifacts, summary=summary, now=self.now()
+        )
+        job = self.store.update(job_id, transition)
+        self.metrics.generation_seconds.observe(summary.generation_seconds)
+        self.metrics.observe_phases(summary.phase_seconds.items())
+        return self._ended(job)
+
+    def fail(self, job_id: str, *, token: str, error: PromptreelError) -> Job:
+        """Try again later if that may help and attempts are left, else fail. Raises ``LeaseLost``."""
+        transition = rules.retry if error.retry else rules.fail
+        reason = JobError(code=error.code, message=error.message)
+        job = self.store.update(
+            job_id, partial(transition, token=token, error=reason, now=self.now())
+        )
+        if job.status is JobStatus.QUEUED:
+            self.metrics.retries.labels(job.request.model, error.code).inc()
+            self._tell("job goes back to the queue", job, code=error.code)
+            return job
+        return self._ended(job)
+
+    def release(self, job_id: str, *, token: str) -> Job:
+        """Hand the job back unharmed because this worker is going down. Raises ``LeaseLost``."""
+        job = self.store.update(job_id, partial(rules.release, token=token, now=self.now()))
+        self._tell("job handed back", job)
+        return job
+
+    def acknowledge_cancel(self, job_id: str, *, token: str) -> Job:
+        """The render has stopped: the job is canceled. Raises ``LeaseLost``."""
+        return self._ended(
+            self.store.update(
+                job_id, partial(rules.acknowledge_cancel, token=token, now=self.now())
+            )
+        )
+
+    # --- the sweep
+
+    def sweep(self) -> SweepReport:
+        """Mend what was lost: unpublished jobs, silent workers, dead letters, spent retention."""
+        done = SweepReport()
+        for job in self.store.due(self.now(), limit=_SWEEP_LIMIT):
+            try:
+                self._sweep_one(job, done)
+            except JobNotFound:
+                continue  # Another sweep was faster.
+        for delivery in self.queue.dead_letters(limit=_SWEEP_LIMIT):
+            self._bury(delivery.message.job_id, done)
+            self.queue.acknowledge(delivery)
+        if done:
+            log.info("swept", **vars(done))
+        return done
+
+    def _sweep_one(self, job: Job, done: SweepReport) -> None:
+        now = self.now()
+        if job.status.is_terminal and job.artifacts:
+            for artifact in job.artifacts:
+                self.artifacts.delete(artifact.key)
+            self.store.update(job.id, partial(rules.expire_artifacts, now=now))
+            done.expired += 1
+        elif job.status.is_terminal:
+            self.store.delete(job.id)
+            done.forgotten += 1
+        elif job.lease is not None:
+            after = self.store.update(job.id, partial(rules.requeue_expired, now=now))
+            if after.status.is_terminal:
+                self._ended(after)
+                done.ended += 1
+            elif after.lease is None:
+                self._tell("lease expired, job goes back to the queue", after)
+                self._publish(after)
+                done.requeued += 1
+        else:
+            self._publish(job)
+            done.published += 1
+
+    def _bury(self, job_id: str, done: SweepReport) -> None:
+        try:
+            before = self.store.get(job_id)
+            after = self.store.update(job_id, partial(rules.dead_letter, now=self.now()))
+        except JobNotFound:
+            return
+        if after.status.is_terminal and not before.status.is_terminal:
+            self._ended(after)
+            done.ended += 1
+
+    # --- pieces
+
+    def _new_job(self, submission: Submission) -> Job:
+        return Job(
+            id=self.new_id(),
+            owner=submission.owner,
+            request=self._render_request(submission),
+            request_hash=rules.hash_request(submission.body),
+            request_id=submission.request_id,
+            idempotency_key=_checked_key(submission.idempotency_key),
+            traceparent=submission.traceparent,
+            created_at=self.now(),
+            max_attempts=self.config.worker.max_attempts,
+            retention=rules.Retention(
+                artifact_seconds=self.config.retention.artifact_days * _SECONDS_A_DAY,
+                job_seconds=self.config.retention.job_days * _SECONDS_A_DAY,
+            ),
+        )
+
+    def _render_request(self, submission: Submission) -> RenderRequest:
+        defaults = self.config.render
+        model = find_model(defaults.model)
+        limit = self.config.limits.prompt_max_chars
+        if len(submission.prompt) > limit:
+            raise InvalidRequest(
+                f"The prompt has {len(submission.prompt)} characters; shorten it to {limit}.",
+                field="prompt",
+            )
+        duration = submission.duration_seconds
+        if duration is None:
+            duration = defaults.duration_seconds
+        model.check_duration(duration)
+        resolution = submission.resolution or defaults.resolution
+        model.output_size(resolution)
+        return RenderRequest(
+            prompt=submission.prompt,
+            model=model.name,
+            duration_seconds=duration,
+            resolution=resolution,
+            preset=defaults.preset,
+            seed=self.new_seed() if defaults.seed is None else defaults.seed,
+        )
+
+    def _publish(self, job: Job) -> Job:
+        message = Message(job_id=job.id, traceparent=job.traceparent)
+        self.queue.publish(_model_of(job).topic, message)
+        return self.store.update(job.id, partial(rules.mark_published, now=self.now()))
+
+    def _ended(self, job: Job) -> Job:
+        self.metrics.jobs_ended.labels(job.request.model, job.status).inc()
+        self._tell("job ended", job)
+        return job
+
+    def _tell(self, event: str, job: Job, **fields: Any) -> None:  # noqa: ANN401 - log fields
+        log.info(
+            event,
+            job_id=job.id,
+            request_id=job.request_id,
+            outcome=job.status.value,
+            attempt=job.attempt,
+            model=job.request.model,
+            prompt_hash=hash_prompt(self.prompt_hash_key, job.request.prompt),
+            trace=trace_id(job.traceparent),
+            generation_time_seconds=job.summary.generation_seconds if job.summary else None,
+            error_code=job.error.code if job.error else None,
+            **fields,
+        )
+
+
+def _model_of(job: Job) -> Model:
+    return find_model(job.request.model)
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not key.strip() or len(key) > _MAX_KEY_CHARS or not key.isprintable():
+        raise InvalidRequest(
+            f"The Idempotency-Key must have 1 to {_MAX_KEY_CHARS} printable characters.",
+            field="Idempotency-Key",
+        )
+    return key

@@ -1,0 +1,140 @@
+"""What clients and services say to each other over HTTP: requests, replies, health, errors."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+Status = Literal["queued", "started", "progress", "finished", "failed", "canceled"]
+
+
+def _check_prompt(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError("the prompt is empty; describe the video to make")
+    if "\x00" in prompt:
+        raise ValueError("the prompt holds a NUL character; remove it")
+    return prompt
+
+
+Prompt = Annotated[
+    StrictStr,
+    AfterValidator(_check_prompt),
+    Field(description="What the video shows.", examples=["a red circle moving left on navy"]),
+]
+
+
+class Request(BaseModel):
+    """A request body: unknown fields are refused, nothing is coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reply(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+# --- A: synchronous
+
+
+class GenerateRequest(Request):
+    prompt: Prompt
+    duration: StrictInt = Field(default=5, description="Length of the clip in seconds.")
+    resolution: StrictStr = Field(default="480p", description="`480p` (832×480) or `240p`.")
+
+
+class GenerateMetadata(Reply):
+    prompt: str
+    duration: int
+    generation_time_seconds: float = Field(description="From the worker's claim to the MP4.")
+    model: str = Field(description="The model family that rendered, `wan2.1`.")
+    request_id: str
+    job_id: str
+    checkpoint: str = Field(description="The catalog's name of the weights.")
+    resolution: str
+    size: str = Field(description="Width × height of the file in pixels, `832x480`.")
+    native_size: str = Field(description="What the model rendered before scaling.")
+    frames: int
+    fps: int
+    seed: int
+    device: str
+    queue_seconds: float
+    phase_seconds: dict[str, float]
+
+
+class GenerateReply(Reply):
+    status: Literal["success"] = "success"
+    output_url: str = Field(description="A signed link to the MP4; needs no key.")
+    expires_at: datetime
+    metadata: GenerateMetadata
+
+
+class Health(Reply):
+    status: Literal["healthy", "degraded", "unhealthy"]
+    model_loaded: bool
+    gpu: str | None = Field(description="The device of a live worker, `NVIDIA L4`, or `cpu`.")
+    workers: int = Field(description="Workers whose heartbeat is fresh.")
+    jobs_queued: int
+    jobs_running: int
+    message: str
+
+
+# --- B: prompt-only
+
+
+class JobRequest(Request):
+    prompt: Prompt
+
+
+class JobAccepted(Reply):
+    id: str
+    status: Status
+
+
+class JobFailure(Reply):
+    code: str
+    message: str
+
+
+class JobView(Reply):
+    id: str
+    status: Status
+    progress: int = Field(ge=0, le=100, description="Percent of the whole job.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    gcs_uri: str | None = Field(description="`gs://…`; on one machine `local://…`.")
+    error: JobFailure | None
+
+
+class ArtifactLink(Reply):
+    gcs_uri: str
+    url: str
+    expires_in: int = Field(description="Seconds; 0 for a public file.")
+
+
+class JobLogs(Reply):
+    lines: list[str]
+
+
+class Ok(Reply):
+    ok: Literal[True] = True
+
+
+# --- operations and errors
+
+
+class Readiness(Reply):
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, str]
+
+
+class ErrorDetail(Reply):
+    code: str
+    message: str
+    request_id: str
+    field: str | None = None
+    details: list[dict[str, Any]] | None = None
+
+
+class ErrorReply(Reply):
+    error: ErrorDetail

@@ -1,0 +1,39 @@
+"""The few things that come from the environment, read once at start-up.
+
+What to render, where to keep it and who may ask is configuration (``shared/config.py``); the
+environment only says where that file is and how this process is being run.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shared.errors import ConfigurationError
+
+LogFormat = Literal["json", "console"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    config_file: Path | None  # PROMPTREEL_CONFIG; None: look for it, else the built-in defaults
+    log_format: LogFormat  # PROMPTREEL_LOG_FORMAT
+    instance: str  # names this process among workers
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises ``ConfigurationError`` naming the variable that cannot be used."""
+    config_file = environment.get("PROMPTREEL_CONFIG")
+    log_format = environment.get("PROMPTREEL_LOG_FORMAT", "json")
+    if log_format not in ("json", "console"):
+        reason = f"must be json or console, not {log_format!r}"
+        raise ConfigurationError(None, [("PROMPTREEL_LOG_FORMAT", reason)])
+    # Cloud Run names the revision; elsewhere the host and process are name enough.
+    host = environment.get("K_REVISION") or socket.gethostname()
+    return Settings(
+        config_file=Path(config_file) if config_file else None,
+        log_format="console" if log_format == "console" else "json",
+        instance=f"{host}-{os.getpid()}",
+    )
