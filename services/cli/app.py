@@ -1,0 +1,146 @@
+"""The commands of `promptreel`."""
+
+import importlib.metadata
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from services.cli import rendering
+from services.cli.client import RequestRefused
+from services.cli.client_key import client_key
+from services.cli.model_files import ensure_model, make_demo_model
+from services.cli.service import Service, ServiceFailed, port_is_free
+from shared.config import Config, find_config, load_config
+from shared.errors import PromptreelError
+from shared.settings import read_settings
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_START_SECONDS = 60.0
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A text prompt becomes a video, on this machine or on your own Google Cloud project.",
+)
+console = Console(stderr=True, highlight=False)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="promptreel.yaml; by default config/promptreel.yaml if there."),
+]
+
+
+@app.command()
+def up(config: ConfigOption = None) -> None:
+    """Run the API and a worker here until Ctrl-C."""
+    with _told_plainly():
+        file, loaded = _load(config)
+        server = loaded.server
+        if not port_is_free(server.host, server.port):
+            raise ServiceFailed(
+                f"port {server.port} on {server.host} is taken; "
+                "set another server.port in the configuration"
+            )
+        ensure_model(loaded)
+        key = client_key(loaded)
+        _sigterm_interrupts()
+        with Service(
+            config_file=file,
+            host=server.host,
+            port=server.port,
+            log_format="console" if sys.stderr.isatty() else "json",
+            on_restart=lambda name: console.print(f"[yellow]the {name} died; restarting it[/]"),
+        ) as service:
+            service.wait_ready(timeout_seconds=_START_SECONDS)
+            _welcome(service.url, key.file)
+            service.run()
+
+
+@app.command()
+def render(
+    prompt: Annotated[str, typer.Argument(help="What the video shows.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to save the MP4.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Render a prompt to an MP4, starting what is not running."""
+    with _told_plainly():
+        file, loaded = _load(config)
+        ensure_model(loaded)
+        _sigterm_interrupts()
+        rendering.render(prompt, out=out, config=loaded, config_file=file, console=console)
+
+
+@app.command("make-demo-model")
+def make_demo_model_command(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Where; by default models.wan2.1-demo.dir.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same bytes.")] = 0,
+    config: ConfigOption = None,
+) -> None:
+    """Build a small Wan pipeline with random weights that any CPU can run."""
+    with _told_plainly():
+        if directory is None:
+            directory = _load(config)[1].models["wan2.1-demo"].dir
+        make_demo_model(directory, seed=seed)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"promptreel {importlib.metadata.version('promptreel')}")
+
+
+def _load(named: Path | None) -> tuple[Path | None, Config]:
+    file = find_config(named or read_settings().config_file)
+    return file, load_config(file)
+
+
+def _welcome(url: str, key_file: Path) -> None:
+    console.print(
+        f"[bold green]Promptreel is up[/] at {url}  ·  docs at {url}/docs  ·  Ctrl-C stops"
+    )
+    console.print("Make a video:", style="bold")
+    # Printed plain and unwrapped, to be copied as it is.
+    console.print(
+        f'  curl -s {url}/v1/jobs -H "Authorization: Bearer $(cat {key_file})" '
+        f"""-H 'Content-Type: application/json' -d '{{"prompt": "a red circle moving left"}}'""",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _sigterm_interrupts() -> None:
+    """SIGTERM ends a command the way Ctrl-C does: children first."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Errors a person can mend are one message and an exit code, not a traceback."""
+    try:
+        yield
+    except (PromptreelError, RequestRefused) as error:
+        code = EXIT_USAGE if isinstance(error, PromptreelError) else EXIT_FAILED
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(code) from None
+    except (ServiceFailed, rendering.RenderFailed) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(EXIT_FAILED) from None
+    except KeyboardInterrupt:
+        console.print("stopped")
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -1,0 +1,42 @@
+"""The model's files: are they there, and can we make them?"""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from shared.catalog import find_model
+from shared.config import Config
+from shared.errors import ModelUnavailable
+
+DEMO_MODEL = "wan2.1-demo"
+
+
+def has_model(directory: Path) -> bool:
+    """A pipeline in diffusers' layout is there; whether it loads, the worker will say."""
+    return (directory / "model_index.json").is_file()
+
+
+def make_demo_model(directory: Path, *, seed: int = 0) -> None:
+    """Build the demo model in a process of its own. Raises ``ModelUnavailable``."""
+    if importlib.util.find_spec("torch") is None:
+        raise ModelUnavailable(
+            "Making the demo model needs the worker: install promptreel[worker]."
+        )
+    command = (sys.executable, "-m", "services.gpu_worker.engine.demo_model", str(directory))
+    done = subprocess.run([*command, "--seed", str(seed)], check=False)  # noqa: S603 - our own module
+    if done.returncode != 0:
+        raise ModelUnavailable(f"The demo model could not be made in {directory}.")
+
+
+def ensure_model(config: Config) -> None:
+    """Make the demo model if it is the one to render with and missing. Raises ``ModelUnavailable``."""
+    if has_model(config.model_dir):
+        return
+    if config.render.model == DEMO_MODEL:
+        make_demo_model(config.model_dir)
+        return
+    raise ModelUnavailable(
+        f"The model {config.render.model} is not in {config.model_dir}.\n"
+        f"{find_model(config.render.model).how_to_get}"
+    )

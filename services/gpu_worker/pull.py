@@ -1,0 +1,186 @@
+"""The worker that pulls: `python -m services.gpu_worker.pull`. One machine, or a worker pool.
+
+Trio's structured concurrency holds it together: when one of its tasks ends the worker, every other
+one, the render process included, has ended before the process does.
+"""
+
+import argparse
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio import to_thread
+from prometheus_client import start_http_server
+
+from services.gpu_worker.consumer import Consumer
+from services.gpu_worker.protocol import Load
+from services.gpu_worker.supervisor import Supervisor
+from services.gpu_worker.workspace import open_workspace
+from shared.catalog import find_model
+from shared.config import Config, find_config, load_config
+from shared.errors import ConfigurationError, ModelUnavailable, PromptreelError, TransientError
+from shared.lifeline import exit_with_parent
+from shared.ports import Delivery, WorkerBeat
+from shared.settings import read_settings
+from shared.telemetry import configure_logging
+from shared.wiring import Wiring, wire
+
+# Waiting longer would keep a worker that was told to stop.
+_RECEIVE_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
+
+EXIT_CONFIGURATION = 2
+
+log = structlog.get_logger("promptreel.worker")
+
+
+class Worker:
+    """Receives messages, keeps the supervisor running, says it is alive, sweeps."""
+
+    def __init__(self, wiring: Wiring, *, instance: str, workspace: Path) -> None:
+        self._wiring = wiring
+        self._instance = instance
+        config = wiring.config
+        self._model = find_model(config.render.model)
+        self._supervisor = Supervisor(
+            Load(
+                model=self._model.name,
+                model_dir=config.model_dir,
+                device=config.render.device,
+                dtype=config.render.dtype,
+            ),
+            load_timeout_seconds=config.worker.load_timeout_seconds,
+            grace_seconds=config.worker.grace_seconds,
+        )
+        self._consumer = Consumer(wiring, self._supervisor, instance=instance, workspace=workspace)
+        self._stopping = anyio.Event()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises ``ModelUnavailable`` when no render is possible."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._supervisor.run)
+            tasks.start_soon(self._beat)
+            tasks.start_soon(self._sweep)
+            tasks.start_soon(self._work)
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async for number in signals:
+                    log.info("worker stops", signal=signal.Signals(number).name)
+                    break
+            self._stopping.set()
+            await self._consumer.hand_back()
+            tasks.cancel_scope.cancel()
+
+    async def _work(self) -> None:
+        while not self._stopping.is_set():
+            await self._supervisor.wait_ready()
+            # Shielded: a message received in the very moment of a stop is handed back, not lost
+            # until its deadline.
+            with anyio.CancelScope(shield=True):
+                delivery = await self._receive()
+                if delivery is not None and self._stopping.is_set():
+                    again = partial(self._wiring.queue.release, delay_seconds=0)
+                    await to_thread.run_sync(again, delivery)
+                    return
+            if delivery is not None:
+                await self._consume(delivery)
+
+    async def _receive(self) -> Delivery | None:
+        receive = partial(self._wiring.queue.receive, wait_seconds=_RECEIVE_SECONDS)
+        try:
+            return await to_thread.run_sync(receive, [self._model.topic])
+        except TransientError as error:
+            log.warning("no message received", code=error.code)
+            await anyio.sleep(_PAUSE_SECONDS)
+            return None
+
+    async def _consume(self, delivery: Delivery) -> None:
+        try:
+            await self._consumer.consume(delivery)
+        except TransientError as error:
+            # The message comes back at its deadline, the job at the end of its lease.
+            log.warning("message not answered", code=error.code)
+
+    async def _beat(self) -> None:
+        """Say that this worker lives, and at once when its model is loaded."""
+        while True:
+            await self._say_alive()
+            with anyio.move_on_after(self._wiring.config.worker.heartbeat_seconds):
+                if self._supervisor.model_loaded:
+                    await anyio.sleep_forever()
+                await self._supervisor.wait_ready()
+
+    async def _say_alive(self) -> None:
+        beat = WorkerBeat(
+            instance=self._instance,
+            model=self._model.name,
+            device=self._supervisor.device,
+            model_loaded=self._supervisor.model_loaded,
+            job_id=self._consumer.job_id,
+            seen_at=self._wiring.lifecycle.now(),
+        )
+        try:
+            await to_thread.run_sync(self._wiring.store.beat, beat)
+        except TransientError as error:
+            log.warning("heartbeat not stored", code=error.code)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await to_thread.run_sync(self._wiring.lifecycle.sweep)
+            except TransientError as error:
+                log.warning("not swept", code=error.code)
+            await anyio.sleep(self._wiring.config.worker.sweep_seconds)
+
+
+def main() -> None:
+    """Run a worker; exits 2 when the configuration or the model cannot be used."""
+    parser = argparse.ArgumentParser(description="A Promptreel worker that pulls its messages.")
+    parser.add_argument("--exit-with-parent", action="store_true", help="end when the parent ends")
+    arguments = parser.parse_args()
+    if arguments.exit_with_parent:
+        exit_with_parent()
+    try:
+        settings = read_settings()
+        config = load_config(find_config(settings.config_file))
+        configure_logging(settings.log_format, service="worker")
+        _run(config, settings.instance)
+    except (ConfigurationError, ModelUnavailable) as error:
+        sys.stderr.write(f"{error.message}\n")
+        sys.exit(EXIT_CONFIGURATION)
+
+
+def _run(config: Config, instance: str) -> None:
+    wiring = wire(config)
+    try:
+        if config.worker.metrics_port is not None:
+            _serve_metrics(wiring, config.worker.metrics_port)
+        with open_workspace(config.data_dir / "work", instance=instance) as workspace:
+            worker = Worker(wiring, instance=instance, workspace=workspace)
+            anyio.run(worker.run, backend="trio")
+    except* PromptreelError as group:
+        # A task group raises what one of its tasks raised as a group of one.
+        raise _only(group) from None
+    finally:
+        wiring.close()
+
+
+def _serve_metrics(wiring: Wiring, port: int) -> None:
+    try:
+        start_http_server(port, addr="127.0.0.1", registry=wiring.metrics.registry)
+    except OSError as error:
+        log.warning("no metrics served", port=port, reason=error.strerror)
+
+
+def _only(group: BaseExceptionGroup[PromptreelError]) -> PromptreelError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, PromptreelError)  # noqa: S101 - except* let nothing else in
+    return error
+
+
+if __name__ == "__main__":
+    main()

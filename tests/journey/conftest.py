@@ -1,0 +1,57 @@
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.journey.installation import (
+    PROMPTREEL,
+    Installation,
+    free_port,
+    install,
+    running_api,
+    wait_until_answers,
+)
+
+
+@pytest.fixture(scope="session")
+def demo_model_dir(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("models") / "wan2.1-demo"
+    subprocess.run([PROMPTREEL, "make-demo-model", directory], check=True)
+    return directory
+
+
+@pytest.fixture
+def installation(tmp_path, demo_model_dir) -> Installation:
+    return install(tmp_path, demo_model_dir)
+
+
+@pytest.fixture(scope="session")
+def promptreel(tmp_path_factory, demo_model_dir) -> Iterator[Installation]:
+    """One installation for every test that does not break it."""
+    with install(tmp_path_factory.mktemp("promptreel"), demo_model_dir).running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(promptreel) -> Iterator[httpx.Client]:
+    with promptreel.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def impatient_url(promptreel, tmp_path_factory) -> Iterator[str]:
+    """A second API on the same jobs, whose /generate waits half a second."""
+    folder = tmp_path_factory.mktemp("impatient")
+    config = {
+        **promptreel.config,
+        "data_dir": str(promptreel.folder / "state"),
+        "server": {"port": free_port()},
+        "generate": {"wait_seconds": 0.5},
+    }
+    impatient = Installation(folder, config)
+    impatient.write_config()
+    with running_api(impatient.config_file) as process:
+        wait_until_answers(impatient.url, process)
+        yield impatient.url

@@ -1,0 +1,172 @@
+"""A whole Promptreel on this machine: real processes, real HTTP, a small model."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import yaml
+
+PROMPTREEL = Path(sys.executable).with_name("promptreel")
+START_SECONDS = 60
+
+
+@dataclass
+class Installation:
+    """A configuration in a folder of its own, and what runs from it."""
+
+    folder: Path
+    config: dict
+    up: subprocess.Popen | None = None
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "promptreel.yaml"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.config['server']['port']}"
+
+    @property
+    def key(self) -> str:
+        return (self.folder / "state" / "client.key").read_text()
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "up.log").read_text()
+
+    def write_config(self) -> None:
+        self.config_file.write_text(yaml.safe_dump(self.config))
+
+    def client(self, *, key: str | None = None) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key or self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
+
+    def process(self, module: str) -> psutil.Process:
+        """The newest process of ours that runs a module."""
+        found = [
+            child
+            for child in psutil.Process(self.up.pid).children(recursive=True)
+            if module in child.cmdline()
+        ]
+        assert found, f"nothing runs {module}"
+        return max(found, key=lambda child: child.create_time())
+
+    @contextmanager
+    def running(self) -> Iterator["Installation"]:
+        """`promptreel up`, ready to render; stopped as by Ctrl-C, and nothing is left of it."""
+        self.write_config()
+        with (self.folder / "up.log").open("ab") as log:
+            self.up = subprocess.Popen(
+                [PROMPTREEL, "up", "--config", self.config_file],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        family: list[psutil.Process] = []
+        try:
+            self.wait_until_it_can_render()
+            yield self
+            if self.up.poll() is None:
+                family = psutil.Process(self.up.pid).children(recursive=True)
+        finally:
+            self.up.send_signal(signal.SIGINT)
+            try:
+                self.up.wait(20)
+            finally:
+                leftover = [process for process in family if process.is_running()]
+                for process in leftover:
+                    process.kill()
+        assert not leftover, f"still running: {leftover}"
+
+    def cut_the_power(self) -> None:
+        """SIGKILL for everything at once."""
+        family = psutil.Process(self.up.pid).children(recursive=True)
+        for process in [self.up, *family]:
+            process.kill()
+        self.up.wait()
+        psutil.wait_procs(family, timeout=5)
+
+    def wait_until_it_can_render(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.up.poll() is None, self.log
+            try:
+                if httpx.get(f"{self.url}/health").json().get("model_loaded"):
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"not ready in {START_SECONDS} s:\n{self.log}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def install(folder: Path, model_dir: Path, **changes: dict) -> Installation:
+    """Small clips and short leases, so that a test does not wait for what it does not test."""
+    config = {
+        "data_dir": "state",
+        "server": {"port": free_port()},
+        "render": {"duration_seconds": 1, "resolution": "240p"},
+        "models": {"wan2.1-demo": {"dir": str(model_dir)}},
+        "worker": {
+            "lease_seconds": 4,
+            "heartbeat_seconds": 1,
+            "sweep_seconds": 0.5,
+            "metrics_port": None,
+        },
+    }
+    for section, values in changes.items():
+        config[section] = {**config.get(section, {}), **values}
+    return Installation(folder, config)
+
+
+def wait_for(client: httpx.Client, job_id: str, *statuses: str, seconds: float = 60) -> dict:
+    """Poll as a caller would."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        job = client.get(f"/v1/jobs/{job_id}").raise_for_status().json()
+        if job["status"] in statuses:
+            return job
+        time.sleep(0.1)
+    raise AssertionError(f"{job} is not {' or '.join(statuses)} after {seconds} s")
+
+
+@contextmanager
+def running_api(config_file: Path) -> Iterator[subprocess.Popen]:
+    """Only the API, as a container would run it."""
+    environment = {**os.environ, "PROMPTREEL_CONFIG": str(config_file)}
+    with (config_file.parent / "api.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.api.main"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_until_answers(url: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        try:
+            if httpx.get(f"{url}/healthz").is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} did not answer in {START_SECONDS} s")

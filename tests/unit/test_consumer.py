@@ -1,0 +1,317 @@
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from services.gpu_worker.consumer import Consumer
+from services.gpu_worker.protocol import Load
+from services.gpu_worker.supervisor import Supervisor
+from shared import job as rules
+from shared.catalog import TOPIC_GPU
+from shared.config import Config
+from shared.errors import StoreUnavailable
+from shared.job import JobStatus
+from shared.lifecycle import Submission
+from shared.messages import Message
+from shared.wiring import wire
+
+SCRIPT = Path(__file__).with_name("scripted_render_process.py")
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config.model_validate(
+        {
+            "data_dir": tmp_path / "state",
+            "worker": {
+                "lease_seconds": 2,
+                "heartbeat_seconds": 0.5,
+                "grace_seconds": 0.3,
+                "max_attempts": 2,
+            },
+            "queue": {"visibility_seconds": 2, "backoff_min_seconds": 0.01},
+        }
+    )
+
+
+@pytest.fixture
+def wiring(config):
+    wired = wire(config)
+    yield wired
+    wired.close()
+
+
+def submit(wiring, prompt):
+    submission = Submission(owner="ada", prompt=prompt, request_id="r1", body={"prompt": prompt})
+    return wiring.lifecycle.submit(submission)
+
+
+def receive(wiring):
+    return wiring.queue.receive([TOPIC_GPU], wait_seconds=0)
+
+
+@asynccontextmanager
+async def working(wiring, tmp_path):
+    """A consumer with a scripted render process, ready to render."""
+    load = Load(model="wan2.1-demo", model_dir=Path("nowhere"), device="cpu", dtype="auto")
+    supervisor = Supervisor(
+        load,
+        load_timeout_seconds=5,
+        grace_seconds=wiring.config.worker.grace_seconds,
+        command=(sys.executable, str(SCRIPT)),
+    )
+    workspace = tmp_path / "work"
+    workspace.mkdir(exist_ok=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        with anyio.fail_after(10):
+            await supervisor.wait_ready()
+        yield Consumer(wiring, supervisor, instance="w1", workspace=workspace)
+        tasks.cancel_scope.cancel()
+
+
+def consume(wiring, tmp_path, delivery=None):
+    """See the next message through."""
+
+    async def main():
+        async with working(wiring, tmp_path) as consumer:
+            with anyio.fail_after(20):
+                await consumer.consume(delivery or receive(wiring))
+
+    anyio.run(main, backend="trio")
+
+
+def consume_while(wiring, tmp_path, disturb):
+    """See the next message through while something else happens to its job."""
+
+    async def main():
+        async with working(wiring, tmp_path) as consumer, anyio.create_task_group() as tasks:
+            tasks.start_soon(consumer.consume, receive(wiring))
+            with anyio.fail_after(20):
+                await disturb(consumer)
+
+    anyio.run(main, backend="trio")
+
+
+async def until(wiring, job_id, condition):
+    with anyio.fail_after(10):
+        while not condition(await to_thread.run_sync(wiring.store.get, job_id)):
+            await anyio.sleep(0.02)
+
+
+def is_rendering(job):
+    return job.status is JobStatus.PROGRESS
+
+
+def test_a_message_becomes_a_finished_job_with_its_artifacts(wiring, tmp_path):
+    job = submit(wiring, "ok")
+    consume(wiring, tmp_path)
+    job = wiring.store.get(job.id)
+    assert job.status is JobStatus.FINISHED
+    assert job.progress == 100
+    assert job.attempt == 1
+    video = job.artifact("video")
+    assert video.key == f"videos/{job.created_at:%Y-%m}/{job.id}/final_video.mp4"
+    assert video.uri == f"local://promptreel/{video.key}"
+    assert job.summary.output_size == "832x480"
+    assert job.summary.generation_seconds > 0
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+def test_the_job_log_tells_what_happened(wiring, tmp_path):
+    job = submit(wiring, "ok")
+    consume(wiring, tmp_path)
+    text = "\n".join(wiring.store.tail_log(job.id, tail=100))
+    assert "attempt 1 of 2 on scripted" in text
+    assert "upload: 3 files" in text
+    assert "finished in" in text
+
+
+def test_nothing_is_left_in_the_workspace(wiring, tmp_path):
+    for prompt in ("ok", "refuse", "crash"):
+        submit(wiring, prompt)
+        consume(wiring, tmp_path)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_refused_prompt_fails_at_once_and_says_why(wiring, tmp_path):
+    job = submit(wiring, "refuse")
+    consume(wiring, tmp_path)
+    job = wiring.store.get(job.id)
+    assert job.status is JobStatus.FAILED
+    assert job.error.code == "prompt_refused"
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+def test_a_crash_is_tried_again_until_the_attempts_are_used_up(wiring, tmp_path):
+    job = submit(wiring, "crash")
+    consume(wiring, tmp_path)
+    assert wiring.store.get(job.id).status is JobStatus.QUEUED
+    assert wiring.queue.depth(TOPIC_GPU) == 1
+    time.sleep(0.05)  # the backoff
+    consume(wiring, tmp_path)
+    job = wiring.store.get(job.id)
+    assert job.status is JobStatus.FAILED
+    assert job.error.code == "render_crashed"
+    assert job.attempt == 2
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+def test_a_cancel_in_mid_render_ends_the_job_and_leaves_no_file(wiring, tmp_path):
+    job = submit(wiring, "slow")
+
+    async def cancel(_consumer):
+        await until(wiring, job.id, is_rendering)
+        call = partial(wiring.lifecycle.cancel, job.id, owner="ada")
+        asked = await to_thread.run_sync(call)
+        assert asked.status is JobStatus.PROGRESS
+        began = anyio.current_time()
+        await until(wiring, job.id, lambda job: job.status is JobStatus.CANCELED)
+        assert anyio.current_time() - began < 1.5
+
+    consume_while(wiring, tmp_path, cancel)
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+    assert not [*(wiring.config.data_dir / "artifacts" / "promptreel").rglob("*.*")]
+
+
+def test_a_render_longer_than_its_lease_keeps_its_job(wiring, tmp_path):
+    job = submit(wiring, "slow")
+
+    async def wait_past_the_lease(consumer):
+        await until(wiring, job.id, is_rendering)
+        await anyio.sleep(2.5)
+        report = await to_thread.run_sync(wiring.lifecycle.sweep)
+        assert not report
+        assert await to_thread.run_sync(receive, wiring) is None
+        await consumer.hand_back()
+
+    consume_while(wiring, tmp_path, wait_past_the_lease)
+
+
+def test_a_worker_that_lost_its_lease_changes_nothing_any_more(wiring, tmp_path):
+    job = submit(wiring, "slow")
+
+    async def steal(_consumer):
+        await until(wiring, job.id, is_rendering)
+
+        def lose(stored):
+            return replace(stored, lease=replace(stored.lease, token="another's"))
+
+        await to_thread.run_sync(wiring.store.update, job.id, lose)
+
+    consume_while(wiring, tmp_path, steal)
+    job = wiring.store.get(job.id)
+    assert job.status is JobStatus.PROGRESS
+    assert job.lease.token == "another's"
+    assert wiring.metrics.registry.get_sample_value("promptreel_leases_lost_total") == 1
+
+
+def test_a_worker_that_goes_down_hands_its_job_back_at_once(wiring, tmp_path):
+    job = submit(wiring, "slow")
+
+    async def go_down(consumer):
+        await until(wiring, job.id, is_rendering)
+        await consumer.hand_back()
+
+    consume_while(wiring, tmp_path, go_down)
+    job = wiring.store.get(job.id)
+    assert job.status is JobStatus.QUEUED
+    assert job.attempt == 0
+    assert receive(wiring).message.job_id == job.id
+
+
+def test_a_message_for_a_job_in_other_hands_is_acknowledged(wiring, tmp_path):
+    job = submit(wiring, "ok")
+    wiring.lifecycle.claim(job.id, worker="another")
+    consume(wiring, tmp_path)
+    assert wiring.store.get(job.id).lease.worker == "another"
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+def test_a_message_for_a_terminal_job_is_acknowledged(wiring, tmp_path):
+    job = submit(wiring, "ok")
+    wiring.lifecycle.cancel(job.id, owner="ada")
+    consume(wiring, tmp_path)
+    assert wiring.store.get(job.id).status is JobStatus.CANCELED
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+def test_a_message_for_an_unknown_job_is_acknowledged(wiring, tmp_path):
+    wiring.queue.publish(TOPIC_GPU, Message(job_id="job_nobody_knows"))
+    consume(wiring, tmp_path)
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+def test_a_job_without_attempts_left_fails_without_a_render(wiring, tmp_path):
+    job = submit(wiring, "ok")
+    wiring.store.update(job.id, lambda stored: replace(stored, attempt=2))
+    consume(wiring, tmp_path)
+    assert wiring.store.get(job.id).status is JobStatus.FAILED
+    assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+class SlowArtifacts:
+    """An artifact store that waits before its second file."""
+
+    def __init__(self, artifacts):
+        self._artifacts = artifacts
+        self.stored = []
+        self.second_may_come = False
+
+    def put(self, key, source, *, content_type):
+        while self.stored and not self.second_may_come:
+            time.sleep(0.02)
+        self.stored.append(key)
+        return self._artifacts.put(key, source, content_type=content_type)
+
+    def delete(self, key):
+        self._artifacts.delete(key)
+
+
+def test_a_cancel_in_mid_upload_removes_what_was_stored(wiring, tmp_path):
+    artifacts = SlowArtifacts(wiring.artifacts)
+    job = submit(wiring, "ok")
+
+    async def cancel(_consumer):
+        with anyio.fail_after(10):
+            while not artifacts.stored:
+                await anyio.sleep(0.02)
+        await to_thread.run_sync(partial(wiring.lifecycle.cancel, job.id, owner="ada"))
+        await anyio.sleep(0.6)  # the worker's ear is open every 0.4 s
+        artifacts.second_may_come = True
+
+    consume_while(replace(wiring, artifacts=artifacts), tmp_path, cancel)
+    assert wiring.store.get(job.id).status is JobStatus.CANCELED
+    assert not [*(wiring.config.data_dir / "artifacts" / "promptreel").rglob("*.*")]
+
+
+class FlakyStore:
+    """A job store that is away for the first calls that would complete a job."""
+
+    def __init__(self, store, *, failures):
+        self._store = store
+        self._failures = failures
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def update(self, job_id, transition):
+        if transition.func is rules.complete and self._failures > 0:
+            self._failures -= 1
+            raise StoreUnavailable("the database cannot be used (SQLITE_FULL)")
+        return self._store.update(job_id, transition)
+
+
+def test_a_store_that_comes_back_still_gets_the_result(wiring, tmp_path):
+    store = FlakyStore(wiring.store, failures=3)
+    lifecycle = replace(wiring.lifecycle, store=store)
+    job = submit(wiring, "ok")
+    consume(replace(wiring, store=store, lifecycle=lifecycle), tmp_path)
+    assert wiring.store.get(job.id).status is JobStatus.FINISHED
+    assert wiring.store.get(job.id).attempt == 1
