@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -45,8 +45,10 @@ def render(
             target = out or Path(f"{job_id}.mp4")
             try:
                 job = _watch(client, job_id, service, console)
-            except KeyboardInterrupt:
-                client.cancel(job_id)
+            except (KeyboardInterrupt, ServiceFailed):
+                # Nobody waits for it any more: it must not surprise the next start.
+                with suppress(httpx.HTTPError, RequestRefused):
+                    client.cancel(job_id)
                 raise
             if job.status != "finished":
                 reason = job.error.message if job.error else f"the job was {job.status}"

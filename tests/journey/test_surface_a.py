@@ -40,7 +40,7 @@ def test_the_reply_is_the_documented_one(short):
     assert metadata["model"] == "wan2.1"
     assert metadata["request_id"]
     assert 0 < metadata["generation_time_seconds"] < 60
-    assert metadata["native_size"] == "208x120"
+    assert metadata["native_size"] == "416x240"
 
 
 def test_the_output_url_is_the_video_and_needs_no_key(generated):

@@ -1,0 +1,55 @@
+"""What a model that renders here must offer the pipeline."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.catalog import Model, Size
+
+# (frames, height, width, 3), RGB, 0 to 255.
+Frames = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One piece of a clip, rendered in one go. Its ``repr`` is safe to log: no prompt."""
+
+    prompt: str = field(repr=False)
+    negative_prompt: str = field(repr=False)
+    seed: int
+    frames: int
+    size: Size
+    steps: int
+    guidance_scale: float
+    flow_shift: float
+
+
+class SegmentWatcher(Protocol):
+    """Told how a segment comes along. What it raises stops the render and reaches the caller."""
+
+    def step_done(self, step: int, steps: int) -> None:
+        """Denoising step ``step`` of ``steps``, counted from 1, is done."""
+
+    def decoded(self, fraction: float) -> None:
+        """This part of the frames is decoded, 0 to 1."""
+
+
+class LoadedModel(Protocol):
+    """A model in memory: renders one segment at a time, again and again."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: "cpu", or the GPU's name."""
+
+    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
+        """The segment's frames; the same segment gives the same bytes."""
+
+
+class Backend(Protocol):
+    """Loads models of one kind."""
+
+    def load(self, model: Model, model_dir: Path, *, device: str, dtype: str) -> LoadedModel:
+        """Ready to render. Raises ``ModelUnavailable`` when the model cannot be used."""

@@ -1,0 +1,181 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from services.gpu_worker.backends import find_backend
+from services.gpu_worker.pipeline.run import run
+from services.gpu_worker.pipeline.watcher import RenderCanceled
+from services.gpu_worker.protocol import Render
+from shared.errors import ModelUnavailable
+
+PROMPT = "an elephant with a secret"
+
+
+class FakeModel:
+    """Renders grey frames that get brighter, and tells the watcher what a real model would."""
+
+    device = "cpu"
+
+    def __init__(self):
+        self.segments = []
+
+    def render(self, segment, watcher):
+        self.segments.append(segment)
+        for step in range(1, segment.steps + 1):
+            watcher.step_done(step, segment.steps)
+        for fraction in (0.5, 1.0):
+            watcher.decoded(fraction)
+        shades = np.linspace(0, 255, segment.frames).astype(np.uint8)
+        shape = (segment.frames, segment.size.height, segment.size.width, 3)
+        return np.broadcast_to(shades[:, None, None, None], shape).copy()
+
+
+class Notebook:
+    """A watcher that writes everything down, and wants no more at a given moment."""
+
+    def __init__(self, *, cancel_at=None):
+        self.reports = []
+        self.lines = []
+        self._cancel_at = cancel_at
+
+    def progress(self, phase, fraction, *, step=None, steps=None):
+        self.reports.append((phase, fraction, step, steps))
+
+    def log(self, text):
+        self.lines.append(text)
+
+    def cancel_requested(self):
+        return self._cancel_at is not None and self.reports[-1:] == [self._cancel_at]
+
+
+@pytest.fixture
+def command(tmp_path):
+    return Render(
+        job_id="job-1",
+        prompt=PROMPT,
+        negative_prompt="no tigers",
+        seed=3,
+        frames=9,
+        fps=16,
+        native_width=32,
+        native_height=16,
+        output_width=64,
+        output_height=32,
+        steps=3,
+        guidance_scale=5.0,
+        flow_shift=3.0,
+        work_dir=tmp_path,
+    )
+
+
+def test_a_command_becomes_three_files_in_the_work_directory(command, tmp_path):
+    rendered = run(command, FakeModel(), Notebook())
+
+    assert {file.kind: file.path.name for file in rendered.files} == {
+        "video": "final_video.mp4",
+        "poster": "poster.jpg",
+        "spritesheet": "spritesheet.jpg",
+    }
+    assert {file.path for file in rendered.files} == set(tmp_path.iterdir())
+    assert (rendered.job_id, rendered.frames, rendered.fps) == ("job-1", 9, 16)
+    video = rendered.files[0]
+    assert (video.content_type, video.width, video.height) == ("video/mp4", 64, 32)
+
+
+def test_the_model_gets_what_was_ordered(command):
+    model = FakeModel()
+
+    run(command, model, Notebook())
+
+    (segment,) = model.segments
+    assert (segment.prompt, segment.negative_prompt) == (PROMPT, "no tigers")
+    assert (segment.seed, segment.frames, segment.steps) == (3, 9, 3)
+    assert (segment.size.width, segment.size.height) == (32, 16)
+    assert (segment.guidance_scale, segment.flow_shift) == (5.0, 3.0)
+
+
+def test_every_phase_is_walked_from_0_to_1_and_never_back(command):
+    notebook = Notebook()
+
+    run(command, FakeModel(), notebook)
+
+    phases = [phase for phase, _ in itertools.groupby(notebook.reports, key=lambda it: it[0])]
+    assert phases == ["plan", "keyframes", "generation", "stitch"]
+    for phase in phases:
+        fractions = [report[1] for report in notebook.reports if report[0] == phase]
+        assert fractions == sorted(fractions)
+        assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+
+
+def test_steps_are_counted_and_decoding_is_the_last_stretch(command):
+    notebook = Notebook()
+
+    run(command, FakeModel(), notebook)
+
+    generation = [report for report in notebook.reports if report[0] == "generation"]
+    assert generation[1:6] == [
+        ("generation", 1 / 4, 1, 3),
+        ("generation", 2 / 4, 2, 3),
+        ("generation", 3 / 4, 3, 3),
+        ("generation", 3.5 / 4, 3, 3),
+        ("generation", 1.0, 3, 3),
+    ]
+
+
+def test_each_phase_is_timed(command):
+    ticks = itertools.count()
+
+    rendered = run(command, FakeModel(), Notebook(), clock=lambda: float(next(ticks)))
+
+    assert list(rendered.phase_seconds) == ["plan", "keyframes", "generation", "stitch"]
+    assert rendered.phase_seconds["plan"] == 1.0
+    # The clock was looked at in between, once a step and once for the decoding.
+    assert rendered.phase_seconds["generation"] == 6.0
+
+
+def test_the_log_tells_the_story_without_prompt_or_path(command, tmp_path):
+    notebook = Notebook()
+
+    run(command, FakeModel(), notebook, clock=lambda: 0.0)
+
+    log = "\n".join(notebook.lines)
+    assert "plan: 1 segment, 9 frames at 16 fps, 3 steps at 32x16, shown at 64x32" in log
+    assert "keyframes: none needed" in log
+    assert "step 2/3 (0.00 s)" in log
+    assert "stitch: 9 frames encoded" in log
+    assert not any(word in log for word in ("elephant", "tigers", str(tmp_path)))
+
+
+def test_the_prompt_does_not_leak_through_a_segments_repr(command):
+    model = FakeModel()
+
+    run(command, model, Notebook())
+
+    assert "elephant" not in repr(model.segments)
+    assert "tigers" not in repr(model.segments)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("plan", 1.0, None, None),
+        ("generation", 2 / 4, 2, 3),
+        ("generation", 3.5 / 4, 3, 3),
+        ("stitch", 4 / 9, None, None),
+    ],
+    ids=["before the model", "between steps", "while decoding", "while encoding"],
+)
+def test_a_cancel_is_heard_at_once_and_leaves_no_files(command, tmp_path, moment):
+    notebook = Notebook(cancel_at=moment)
+
+    with pytest.raises(RenderCanceled):
+        run(command, FakeModel(), notebook)
+
+    assert notebook.reports[-1] == moment
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_that_is_not_here_is_said_to_be_so():
+    with pytest.raises(ModelUnavailable, match="veo3"):
+        find_backend("veo3")
