@@ -1,0 +1,71 @@
+"""What a request body may be: small, JSON, one object, and read the same way by everybody."""
+
+import json
+from typing import Any, NoReturn
+
+from flask import Flask, current_app, request
+from flask.json.provider import DefaultJSONProvider
+
+from services.api.context import api
+from shared.errors import BodyTooLarge, MalformedBody, UnsupportedContentType
+
+_NOT_JSON = 'The body is not valid JSON. Send an object such as {"prompt": "…"}.'
+
+
+class StrictJson(DefaultJSONProvider):
+    """Refuses what JSON readers disagree about, and what would break a writer later on."""
+
+    def loads(self, s: str | bytes, **_kwargs: Any) -> Any:  # noqa: ANN401 - the provider's signature
+        """Raises ``MalformedBody``."""
+        try:
+            value = json.loads(s, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+            # Half of a surrogate pair is no text: it can be neither stored nor sent.
+            json.dumps(value, ensure_ascii=False).encode()
+        except RecursionError:
+            raise MalformedBody("The body is nested too deeply. Send one flat object.") from None
+        except UnicodeEncodeError:
+            reason = "The body holds a lone surrogate (\\ud800 to \\udfff). Send whole characters."
+            raise MalformedBody(reason) from None
+        except ValueError:
+            raise MalformedBody(_NOT_JSON) from None
+        return value
+
+
+def check_body() -> None:
+    """Refuse a body before anything reads it.
+
+    Raises ``BodyTooLarge``, ``UnsupportedContentType`` and ``MalformedBody``.
+    """
+    limit = api().wiring.config.limits.body_max_bytes
+    too_large = BodyTooLarge(f"The body has more than {limit} bytes. Send a shorter one.")
+    if (request.content_length or 0) > limit:
+        raise too_large
+    if not _takes_body(current_app, request.endpoint):
+        return
+    data = request.get_data()
+    if len(data) > limit:  # it came in chunks and did not say how long it is
+        raise too_large
+    if not data:
+        raise MalformedBody('The body is missing. Send an object such as {"prompt": "…"}.')
+    if request.mimetype != "application/json":
+        raise UnsupportedContentType("Send the body as `Content-Type: application/json`.")
+    if not isinstance(request.get_json(), dict):
+        raise MalformedBody('The body must be one JSON object such as {"prompt": "…"}.')
+
+
+def _takes_body(app: Flask, endpoint: str | None) -> bool:
+    """A view that names an argument ``body`` gets the JSON object; no other view reads one."""
+    view = app.view_functions.get(endpoint or "")
+    return "body" in getattr(view, "__annotations__", {})
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # Some readers take the first, some the last: what was checked may not be what is used.
+        raise MalformedBody("A field is given twice. Give every field once.")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)

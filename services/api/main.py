@@ -1,0 +1,167 @@
+"""Starts the API: ``python -m services.api.main``, or granian on ``services.api.main:create_app``."""
+
+import argparse
+import signal
+import socket
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from flask import Flask
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server
+from granian.server.common import AbstractServer
+
+from services.api import app
+from services.api.auth import KeyFile
+from services.api.context import Api
+from shared.config import Config, find_config, load_config
+from shared.errors import ConfigurationError
+from shared.lifeline import exit_with_parent
+from shared.settings import Settings, read_settings
+from shared.telemetry import configure_logging
+from shared.wiring import wire
+
+log = structlog.get_logger("promptreel.api")
+
+_HEADER_READ_MILLISECONDS = 10_000
+_HEADER_BYTES = 64 * 1024
+# How long requests in work may take to end after SIGTERM; whoever waits for a job is let go at once.
+_STOP_SECONDS = 6
+# What a supervisor is told when starting again would only fail again.
+_EXIT_CONFIGURATION = 2
+# granian adds handlers and formats of its own; without them its lines come out as ours do.
+_LET_OUR_ROOT_LOG = {
+    "formatters": {},
+    "handlers": {},
+    "loggers": {"_granian": {"propagate": True}, "granian.access": {"propagate": True}},
+}
+
+
+def create_app() -> Flask:
+    """The app as granian's factory: everything it needs is named by the environment."""
+    try:
+        return _build(read_settings())
+    except ConfigurationError as error:
+        raise SystemExit(_one_line(error)) from error
+
+
+def serve(settings: Settings, *, port: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, at the configuration's port if no other is given.
+
+    Raises ``ConfigurationError`` when it cannot start.
+    """
+    configure_logging(settings.log_format, service="api")
+    file = find_config(settings.config_file)
+    config = load_config(file)
+    # What cannot be opened is said here and once, not by a serving process that is started again.
+    KeyFile(config.server.key_file)
+    wire(config).close()
+    host, port = _free_address(config, file, config.server.port if port is None else port)
+    log.info("starting", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    server = _server(host, port, threads=config.server.threads)
+    server.serve(target_loader=partial(_build, settings), wrap_loader=False)
+
+
+def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
+    return Server(
+        f"{__name__}:create_app",  # a name for the log: the app is built from the settings
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=1,  # its threads share the metrics and the waiting seats
+        blocking_threads=threads,
+        http=HTTPModes.http1,  # a proxy in front speaks HTTP/2 and 3
+        http1_settings=HTTP1Settings(
+            header_read_timeout=_HEADER_READ_MILLISECONDS, max_buffer_size=_HEADER_BYTES
+        ),
+        websockets=False,
+        log_level=LogLevels.error,  # its warnings are advice on the number of threads
+        log_dictconfig=_LET_OUR_ROOT_LOG,
+        respawn_failed_workers=True,
+        workers_kill_timeout=_STOP_SECONDS,
+    )
+
+
+def _build(settings: Settings) -> Flask:
+    """The app in the process that serves it."""
+    # Granian's serving process outlives a killed main process by itself, and keeps the port.
+    exit_with_parent()
+    configure_logging(settings.log_format, service="api")
+    config = load_config(find_config(settings.config_file))
+    built = app.create_app(wire(config), KeyFile(config.server.key_file))
+    _let_go_on_stop(built.extensions["promptreel"])
+    return built
+
+
+def _let_go_on_stop(api: Api) -> None:
+    """Let whoever waits for a job go when this process is told to stop.
+
+    Granian sets its own signal handlers after this; the wake-up descriptor is told as well.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may listen
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.detach())  # open as long as this process lives
+
+    def watch() -> None:
+        while reader.recv(1):
+            api.waiting_room.close()
+
+    threading.Thread(target=watch, name="let-go-on-stop", daemon=True).start()
+
+
+def _free_address(config: Config, file: Path | None, port: int) -> tuple[str, int]:
+    """An address and port to serve at. Raises ``ConfigurationError`` when it is taken.
+
+    Asked first because granian shares a port that is already served, silently.
+    """
+    host = config.server.host
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # Connections of an earlier server that linger do not count as taken.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            found = probe.getsockname()
+    except socket.gaierror as error:
+        raise ConfigurationError(file, [("server.host", f"{host} is no address here")]) from error
+    except OSError as error:
+        reason = (
+            f"cannot listen at {host} port {port} ({error.strerror}); "
+            "stop what does, or choose another (0: any free port)"
+        )
+        raise ConfigurationError(file, [("server.port", reason)]) from error
+    return str(found[0]), int(found[1])
+
+
+def _one_line(error: ConfigurationError) -> str:
+    return " ".join(str(error).split())
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m services.api.main", description=__doc__)
+    parser.add_argument(
+        "--exit-with-parent",
+        action="store_true",
+        help="stop when the process that started this one is gone",
+    )
+    parser.add_argument("--port", type=int, help="instead of the configuration's; 0: any free one")
+    arguments = parser.parse_args()
+    if arguments.exit_with_parent:
+        exit_with_parent()
+    try:
+        serve(read_settings(), port=arguments.port)
+    except ConfigurationError as error:
+        sys.stderr.write(_one_line(error) + "\n")
+        sys.exit(_EXIT_CONFIGURATION)
+
+
+if __name__ == "__main__":
+    _main()

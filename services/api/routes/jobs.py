@@ -1,0 +1,131 @@
+"""Surface B: submit a prompt, poll the job, fetch the file."""
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+
+from services.api.context import api, owner
+from services.api.links import sign, video_of
+from services.api.parameters import CreateHeaders, JobPath, submission
+from services.api.replies import accepted, as_json
+from services.api.specification import refusals
+from shared.config import build_effective_config
+from shared.errors import InvalidRequest
+from shared.job import Job, JobStatus
+from shared.schemas import (
+    ArtifactLink,
+    JobAccepted,
+    JobFailure,
+    JobLogs,
+    JobRequest,
+    JobView,
+    Ok,
+)
+
+surface = APIBlueprint(
+    "jobs",
+    __name__,
+    url_prefix="/v1/jobs",
+    abp_tags=[Tag(name="Jobs", description="Submit, poll, fetch, cancel.")],
+    abp_security=[{"key": []}],
+    operation_id_callback=lambda *, name, **_: name,
+)
+
+_TAIL_LINES = 200
+
+
+class ArtifactQuery(BaseModel):
+    expires_in: int | None = Field(
+        default=None, description="Seconds the link lives; by default the configuration's."
+    )
+    redirect: bool = Field(default=False, description="Answer 307 to the file instead of JSON.")
+
+
+class LogQuery(BaseModel):
+    tail: int | None = Field(
+        default=None, description=f"How many of the newest lines; {_TAIL_LINES} by default."
+    )
+
+
+@surface.post("", responses={202: JobAccepted, **refusals(400, 401, 409, 413, 415, 503)})
+def create_job(header: CreateHeaders, body: JobRequest) -> Response:
+    """Submit a prompt."""
+    effective = build_effective_config(api().wiring.config, http=body.model_dump())
+    return accepted(
+        api().wiring.lifecycle.submit(submission(header, body, prompt=effective.prompt))
+    )
+
+
+@surface.get("/<job_id>", responses={200: JobView, **refusals(401, 404, 503)})
+def read_job(path: JobPath) -> Response:
+    """Read a job's status."""
+    return as_json(_view(_job(path)))
+
+
+@surface.get(
+    "/<job_id>/artifact",
+    responses={
+        200: ArtifactLink,
+        307: {"description": "To the file, with `redirect=true`.", "headers": {}},
+        **refusals(400, 401, 404, 410, 503),
+    },
+)
+def read_artifact(path: JobPath, query: ArtifactQuery) -> Response:
+    """Get a link to the finished video."""
+    seconds = _link_seconds(query.expires_in)
+    video = video_of(_job(path))
+    link = sign(video, expires_in_seconds=seconds)
+    if query.redirect:
+        return Response(status=307, headers={"Location": link.url})
+    expires_in = seconds if link.expires_at else 0
+    return as_json(ArtifactLink(gcs_uri=video.uri, url=link.url, expires_in=expires_in))
+
+
+@surface.get("/<job_id>/logs", responses={200: JobLogs, **refusals(400, 401, 404, 503)})
+def read_logs(path: JobPath, query: LogQuery) -> Response:
+    """Read the newest lines of a job's log."""
+    limit = api().wiring.config.limits.log_lines_per_job
+    tail = min(_TAIL_LINES, limit) if query.tail is None else query.tail
+    _check_range("tail", tail, limit)
+    return as_json(JobLogs(lines=list(api().wiring.store.tail_log(_job(path).id, tail=tail))))
+
+
+@surface.post("/<job_id>/cancel", responses={200: Ok, **refusals(401, 404, 409, 503)})
+def cancel_job(path: JobPath) -> Response:
+    """Cancel a job."""
+    api().wiring.lifecycle.cancel(path.job_id, owner=owner())
+    return as_json(Ok())
+
+
+def _job(path: JobPath) -> Job:
+    return api().wiring.lifecycle.get(path.job_id, owner=owner())
+
+
+def _view(job: Job) -> JobView:
+    video = job.artifact("video")
+    # A job that is tried again remembers why the last attempt failed; it has not failed itself.
+    failed = job.error if job.status is JobStatus.FAILED else None
+    return JobView(
+        id=job.id,
+        status=job.status.value,
+        progress=job.progress,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        gcs_uri=video.uri if video else None,
+        error=JobFailure(code=failed.code, message=failed.message) if failed else None,
+    )
+
+
+def _link_seconds(asked: int | None) -> int:
+    artifacts = api().wiring.config.artifacts
+    if asked is None:
+        return artifacts.link_seconds
+    _check_range("expires_in", asked, artifacts.link_max_seconds)
+    return asked
+
+
+def _check_range(field: str, number: int, limit: int) -> None:
+    if not 1 <= number <= limit:
+        raise InvalidRequest(f"`{field}` must be 1 to {limit}.", field=field)
