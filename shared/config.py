@@ -17,12 +17,17 @@ from shared.errors import ConfigurationError, InvalidRequest
 # Where a configuration is looked for when none is named, from the working directory.
 DEFAULT_FILES = (Path("config/promptreel.yaml"), Path("promptreel.yaml"))
 
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
+# Bounded, because a moment that far ahead must still be a date.
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+Days = Annotated[int, Field(gt=0, le=36_500)]
+Count = Annotated[int, Field(gt=0, le=10**9)]
+# YAML has no type for a path.
+FilePath = Annotated[Path, Field(strict=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: `threads: yes` is a mistake, not one thread.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Server(_Section):
@@ -30,7 +35,7 @@ class Server(_Section):
     port: int = Field(default=8000, ge=0, le=65535)
     public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+(/[^\s]*)?$")
     threads: Count = 32
-    key_file: Path = Path("keys.json")
+    key_file: FilePath = Path("keys.json")
 
 
 class Limits(_Section):
@@ -50,7 +55,7 @@ class RenderDefaults(_Section):
 
 
 class ModelFiles(_Section):
-    dir: Path
+    dir: FilePath
 
 
 class Worker(_Section):
@@ -60,6 +65,7 @@ class Worker(_Section):
     load_timeout_seconds: Seconds = 300
     max_attempts: Count = 3
     sweep_seconds: Seconds = 5
+    metrics_port: int | None = Field(default=8001, gt=0, le=65535)
 
     @model_validator(mode="after")
     def _heartbeats_outrun_the_lease(self) -> Self:
@@ -77,7 +83,9 @@ class Queue(_Section):
 
 class Artifacts(_Section):
     bucket: str = Field(default="promptreel", pattern=r"^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$")
-    prefix: str = Field(default="videos", pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
+    prefix: str = Field(
+        default="videos", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"
+    )
     link_seconds: Count = 3600
     link_max_seconds: Count = 12 * 3600
 
@@ -93,8 +101,8 @@ class Generate(_Section):
 
 
 class RetentionDays(_Section):
-    artifact_days: Count = 7
-    job_days: Count = 30
+    artifact_days: Days = 7
+    job_days: Days = 30
 
     @model_validator(mode="after")
     def _jobs_outlive_their_artifacts(self) -> Self:
@@ -114,7 +122,7 @@ class Config(_Section):
     """A valid configuration; all its paths are absolute."""
 
     profile: Literal["local"] = "local"
-    data_dir: Path = Path("state")
+    data_dir: FilePath = Path("state")
     prompt: str | None = None
     server: Server = Server()
     limits: Limits = Limits()
@@ -142,7 +150,8 @@ class Config(_Section):
             model.check_duration(render.duration_seconds)
             model.output_size(render.resolution)
         except InvalidRequest as error:
-            raise ValueError(f"render.{error.field}: {error.message}") from error
+            key = "duration_seconds" if error.field == "duration" else error.field
+            raise ValueError(f"render.{key}: {error.message}") from error
         return self
 
     @property
@@ -171,7 +180,8 @@ def load_config(file: Path | None) -> Config:
         raise ConfigurationError(file, [("", "the file does not exist")]) from None
     except OSError as error:
         raise ConfigurationError(file, [("", f"cannot be read: {error.strerror}")]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # ValueError: not UTF-8, or a date with a thirteenth month. RecursionError: a tower of brackets.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(file, [("", f"is not YAML: {error}")]) from error
     if data is not None and not isinstance(data, dict):
         raise ConfigurationError(file, [("", "must be a mapping of keys to values")])

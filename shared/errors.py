@@ -166,7 +166,7 @@ class ConfigurationError(OperatorError):
     def __init__(self, file: Path | None, problems: list[tuple[str, str]]) -> None:
         self.file = file
         self.problems = problems
-        where = str(file) if file else "the built-in defaults"
+        where = str(file) if file else "the configuration"
         lines = [f"{key}: {reason}" if key else reason for key, reason in problems]
         super().__init__(f"{where} cannot be used:\n" + "\n".join(f"  {line}" for line in lines))
 

@@ -114,7 +114,7 @@ class RenderSummary:
     device: str
     frames: int
     fps: int
-    native_size: str  # "208x120": what the model rendered
+    native_size: str  # "416x240": what the model rendered
     output_size: str  # "832x480": what the file holds
     generation_seconds: float  # of the attempt that succeeded: claim to encoded file
     phase_seconds: Mapping[str, float]
@@ -177,6 +177,9 @@ class Job:
 
 
 def mark_published(job: Job, *, now: datetime) -> Job:
+    """A message is on its way. A job that has ended meanwhile stays as it is."""
+    if job.status.is_terminal:
+        return job
     return replace(job, published_at=now)
 
 
@@ -193,7 +196,8 @@ def claim(job: Job, *, token: str, worker: str, now: datetime, lease_seconds: fl
     if job.cancel_requested_at is not None:
         return _end(job, JobStatus.CANCELED, now=now)
     if job.attempt >= job.max_attempts:
-        return _end(job, JobStatus.FAILED, now=now, error=job.error or _worker_lost(job))
+        # Only a silent worker leaves a job here with all its attempts used up.
+        return _end(job, JobStatus.FAILED, now=now, error=_worker_lost(job))
     expires_at = now + timedelta(seconds=lease_seconds)
     return replace(
         job,
@@ -314,7 +318,12 @@ def _worker_lost(job: Job) -> JobError:
     )
 
 
-# --- stored form
+# --- names and stored form
+
+
+def artifact_key(job: Job, *, prefix: str, name: str) -> str:
+    """Where a file of the job is kept: the same for every attempt, so the first one stays."""
+    return f"{prefix}/{job.created_at:%Y-%m}/{job.id}/{name}"
 
 
 def hash_request(body: Mapping[str, Any]) -> str:

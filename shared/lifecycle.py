@@ -27,6 +27,7 @@ from shared.errors import (
 from shared.job import Artifact, Job, JobError, JobStatus, Phase, RenderRequest, RenderSummary
 from shared.messages import Message
 from shared.ports import ArtifactStore, JobStore, MessageQueue
+from shared.schemas import check_prompt
 from shared.telemetry import Metrics, hash_prompt, trace_id
 
 _SECONDS_A_DAY = 24 * 3600
@@ -131,6 +132,8 @@ class Lifecycle:
             if error.status == JobStatus.CANCELED:
                 return self.store.get(job_id)
             raise
+        if job.status.is_terminal:
+            return self._ended(job)
         self._tell("cancel requested", job)
         return job
 
@@ -152,9 +155,11 @@ class Lifecycle:
                 lease_seconds=self.config.worker.lease_seconds,
             ),
         )
-        if job.attempt == 1:
+        if job.lease is None:
+            return self._ended(job)
+        if job.started_at == now:
             self.metrics.queue_seconds.observe((now - job.created_at).total_seconds())
-        self._tell("job claimed" if job.lease else "job not tried again", job, worker=worker)
+        self._tell("job claimed", job, worker=worker)
         return job
 
     def heartbeat(self, job_id: str, *, token: str) -> Job:
@@ -216,6 +221,8 @@ class Lifecycle:
     def release(self, job_id: str, *, token: str) -> Job:
         """Hand the job back unharmed because this worker is going down. Raises ``LeaseLost``."""
         job = self.store.update(job_id, partial(rules.release, token=token, now=self.now()))
+        if job.status.is_terminal:
+            return self._ended(job)
         self._tell("job handed back", job)
         return job
 
@@ -237,6 +244,9 @@ class Lifecycle:
                 self._sweep_one(job, done)
             except JobNotFound:
                 continue  # Another sweep was faster.
+            except PromptreelError:
+                # It stays due; one job that cannot be mended must not keep the others waiting.
+                log.warning("job not swept", job_id=job.id, exc_info=True)
         for delivery in self.queue.dead_letters(limit=_SWEEP_LIMIT):
             self._bury(delivery.message.job_id, done)
             self.queue.acknowledge(delivery)
@@ -299,6 +309,11 @@ class Lifecycle:
     def _render_request(self, submission: Submission) -> RenderRequest:
         defaults = self.config.render
         model = find_model(defaults.model)
+        try:
+            check_prompt(submission.prompt)
+        except ValueError as error:
+            reason = str(error)
+            raise InvalidRequest(f"{reason[0].upper()}{reason[1:]}.", field="prompt") from error
         limit = self.config.limits.prompt_max_chars
         if len(submission.prompt) > limit:
             raise InvalidRequest(
@@ -309,7 +324,9 @@ class Lifecycle:
         if duration is None:
             duration = defaults.duration_seconds
         model.check_duration(duration)
-        resolution = submission.resolution or defaults.resolution
+        resolution = submission.resolution
+        if resolution is None:
+            resolution = defaults.resolution
         model.output_size(resolution)
         return RenderRequest(
             prompt=submission.prompt,

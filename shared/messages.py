@@ -4,9 +4,13 @@ Losing or repeating a message never loses or repeats a result: the job store is 
 """
 
 import json
+import re
 from dataclasses import dataclass
 
 from shared.errors import UnreadableMessage
+
+# What every job store can look up; anything else would fail there at every delivery.
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +32,8 @@ def decode(data: bytes) -> Message:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UnreadableMessage("the message is not JSON") from error
-    if not isinstance(body, dict) or not isinstance(body.get("job_id"), str):
+    job_id = body.get("job_id") if isinstance(body, dict) else None
+    if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
         raise UnreadableMessage("the message names no job_id")
     traceparent = body.get("traceparent")
-    return Message(
-        job_id=body["job_id"], traceparent=traceparent if isinstance(traceparent, str) else None
-    )
+    return Message(job_id=job_id, traceparent=traceparent if isinstance(traceparent, str) else None)

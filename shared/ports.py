@@ -69,7 +69,7 @@ class JobStore(Protocol):
         """The job now and after every change, until it is terminal or the time is over."""
 
     def append_log(self, job_id: str, lines: Sequence[str], *, now: datetime) -> None:
-        """Add lines to the job's log."""
+        """Add lines to the job's log; beyond the store's limit, the oldest are dropped."""
 
     def tail_log(self, job_id: str, *, tail: int) -> Sequence[str]:
         """The newest lines, oldest of them first, each ``2026-01-31T12:00:00Z text``."""
@@ -121,8 +121,8 @@ class MessageQueue(Protocol):
     def dead_letters(self, *, limit: int) -> Sequence[Delivery]:
         """Messages given up after too many deliveries; acknowledge each once seen to."""
 
-    def depth(self, topic: str) -> int:
-        """Messages waiting or in work."""
+    def depth(self, topic: str) -> int | None:
+        """Messages waiting or in work; None where the queue cannot tell."""
 
     def ping(self) -> None:
         """Return if the queue answers."""
@@ -150,7 +150,11 @@ class Link:
 
 
 class ArtifactStore(Protocol):
-    """Where files go. May raise ``ArtifactStoreUnavailable``."""
+    """Where files go. May raise ``ArtifactStoreUnavailable``.
+
+    Keys are relative paths, ``videos/2026-01/job_1/final_video.mp4``; one that would lead out of the
+    bucket is a ``ValueError``.
+    """
 
     def put(self, key: str, source: Path, *, content_type: str) -> StoredFile:
         """Store a file once. A file already there under this key stays, and is returned."""

@@ -8,17 +8,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, St
 Status = Literal["queued", "started", "progress", "finished", "failed", "canceled"]
 
 
-def _check_prompt(prompt: str) -> str:
+def check_prompt(prompt: str) -> str:
+    """Raises ``ValueError`` for a prompt no model can read and no store can keep."""
     if not prompt.strip():
         raise ValueError("the prompt is empty; describe the video to make")
     if "\x00" in prompt:
         raise ValueError("the prompt holds a NUL character; remove it")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the prompt holds half a character; send valid Unicode") from None
     return prompt
 
 
 Prompt = Annotated[
     StrictStr,
-    AfterValidator(_check_prompt),
+    AfterValidator(check_prompt),
     Field(description="What the video shows.", examples=["a red circle moving left on navy"]),
 ]
 
@@ -26,11 +31,12 @@ Prompt = Annotated[
 class Request(BaseModel):
     """A request body: unknown fields are refused, nothing is coerced."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Its errors may be logged, and what was sent may be a prompt.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Reply(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 # --- A: synchronous
@@ -72,9 +78,11 @@ class Health(Reply):
     status: Literal["healthy", "degraded", "unhealthy"]
     model_loaded: bool
     gpu: str | None = Field(description="The device of a live worker, `NVIDIA L4`, or `cpu`.")
-    workers: int = Field(description="Workers whose heartbeat is fresh.")
-    jobs_queued: int
-    jobs_running: int
+    workers: int | None = Field(
+        description="Workers whose heartbeat is fresh; null while the job store does not answer."
+    )
+    jobs_queued: int | None
+    jobs_running: int | None
     message: str
 
 

@@ -5,6 +5,7 @@ environment only says where that file is and how this process is being run.
 """
 
 import os
+import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if log_format not in ("json", "console"):
         reason = f"must be json or console, not {log_format!r}"
         raise ConfigurationError(None, [("PROMPTREEL_LOG_FORMAT", reason)])
-    # Cloud Run names the revision; elsewhere the host and process are name enough.
+    # Cloud Run names the revision, and every container of it has the same process id: only the
+    # random part tells them apart.
     host = environment.get("K_REVISION") or socket.gethostname()
     return Settings(
         config_file=Path(config_file) if config_file else None,
         log_format="console" if log_format == "console" else "json",
-        instance=f"{host}-{os.getpid()}",
+        instance=f"{host}-{os.getpid()}-{secrets.token_hex(3)}",
     )

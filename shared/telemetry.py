@@ -10,12 +10,12 @@ import logging
 import re
 import secrets
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from shared.settings import LogFormat
 
@@ -27,6 +27,16 @@ _SECRETS = (
         re.compile(r"(?i)([?&](?:[^=&\s]*(?:signature|token|credential|key)))=[^&\s\"']+"),
         r"\1=[redacted]",
     ),
+    # As a repr or as JSON, also quoted once more: what an exception's text may quote of a request.
+    (
+        re.compile(
+            r"(?i)\b((?:negative_)?prompt\\*[\"']?\s*[=:]\s*)"
+            r"\\*(?:\"(?:[^\"\\\n]|\\+.)*\"?|'(?:[^'\\\n]|\\+.)*'?)"
+        ),
+        r"\1[redacted]",
+    ),
+    # As pydantic quotes what it refuses.
+    (re.compile(r"(\binput_value=).*?(?=, input_type=)"), r"\1[redacted]"),
 )
 _SECRET_FIELDS = frozenset({"prompt", "negative_prompt", "authorization", "token", "key"})
 
@@ -35,8 +45,15 @@ _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 def configure_logging(log_format: LogFormat, *, service: str) -> None:
     """Send every log line of this process, ours or a library's, to stderr in one format."""
+
+    def name_service(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's processor type
+        # Not a context variable: those are a thread's own, and servers start threads.
+        event["service"] = service
+        return event
+
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_service,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -53,7 +70,12 @@ def configure_logging(log_format: LogFormat, *, service: str) -> None:
     if log_format == "json":
         last += [_as_cloud_logging_reads_it, structlog.processors.JSONRenderer()]
     else:
-        last.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        last.append(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,  # it is text by then
+            )
+        )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=last)
@@ -64,17 +86,30 @@ def configure_logging(log_format: LogFormat, *, service: str) -> None:
     # They tell of every request at INFO, with its whole URL.
     for chatty in ("httpx", "httpcore", "werkzeug", "_granian"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    structlog.contextvars.bind_contextvars(service=service)
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401 - structlog's processor type
     """Take secrets and prompts out of a log line."""
     for name, value in event.items():
-        if name in _SECRET_FIELDS:
-            event[name] = "[redacted]"
-        elif isinstance(value, str):
-            event[name] = redact_text(value)
+        if not name.startswith("_"):  # structlog's own notes, never printed
+            event[name] = _redacted(name, value)
     return event
+
+
+def _redacted(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever is logged
+    if name.lower() in _SECRET_FIELDS:
+        return "[redacted]"
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {str(key): _redacted(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted(name, inner) for inner in value]
+    return redact_text(repr(value))
 
 
 def redact_text(text: str) -> str:

@@ -12,7 +12,7 @@ from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.config import Config
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, TransientError
 from shared.lifecycle import Lifecycle
 from shared.ports import ArtifactStore, JobStore, MessageQueue
 from shared.telemetry import Metrics
@@ -48,19 +48,21 @@ def wire(config: Config) -> Wiring:
             bucket=config.artifacts.bucket,
             signing_key=_derived(signing_key, "links"),
         )
+        store = SqliteJobs(
+            config.data_dir / "jobs.sqlite3", log_lines_per_job=config.limits.log_lines_per_job
+        )
+        queue = SqliteQueue(
+            config.data_dir / "queue.sqlite3",
+            visibility_seconds=config.queue.visibility_seconds,
+            backoff_min_seconds=config.queue.backoff_min_seconds,
+            backoff_max_seconds=config.queue.backoff_max_seconds,
+            max_deliveries=config.queue.max_deliveries,
+        )
     except OSError as error:
         reason = f"cannot be used: {error.strerror}"
         raise ConfigurationError(config.data_dir, [("data_dir", reason)]) from error
-    store = SqliteJobs(
-        config.data_dir / "jobs.sqlite3", log_lines_per_job=config.limits.log_lines_per_job
-    )
-    queue = SqliteQueue(
-        config.data_dir / "queue.sqlite3",
-        visibility_seconds=config.queue.visibility_seconds,
-        backoff_min_seconds=config.queue.backoff_min_seconds,
-        backoff_max_seconds=config.queue.backoff_max_seconds,
-        max_deliveries=config.queue.max_deliveries,
-    )
+    except TransientError as error:
+        raise ConfigurationError(config.data_dir, [("data_dir", error.message)]) from error
     metrics = Metrics()
     lifecycle = Lifecycle(
         config=config,
@@ -83,18 +85,28 @@ def wire(config: Config) -> Wiring:
 
 def _signing_key(file: Path) -> bytes:
     """This installation's secret, made at its first start, readable by its user only."""
-    if file.exists():
-        return file.read_bytes()
+    if not file.exists():
+        _make_key(file)
+    key = file.read_bytes()
+    if len(key) != _SIGNING_KEY_BYTES:
+        # With a cut-off key anyone could sign links.
+        reason = f"must hold {_SIGNING_KEY_BYTES} bytes; restore it, or remove it to make a new one"
+        raise ConfigurationError(file, [("", reason)])
+    return key
+
+
+def _make_key(file: Path) -> None:
     descriptor, name = tempfile.mkstemp(dir=file.parent)
     try:
         with os.fdopen(descriptor, "wb") as made:
             made.write(secrets.token_bytes(_SIGNING_KEY_BYTES))
-        # Two processes may start at once: the first name wins, and both read the same key.
+            made.flush()
+            os.fsync(made.fileno())
+        # Two processes may start at once: the first one's key stays, and both read it.
         with suppress(FileExistsError):
             os.link(name, file)
     finally:
         Path(name).unlink()
-    return file.read_bytes()
 
 
 def _derived(key: bytes, purpose: str) -> bytes:

@@ -49,5 +49,7 @@ class StateGauges:
             "promptreel_queue_depth", "Messages waiting or in work.", labels=["topic"]
         )
         for topic in _TOPICS:
-            depth.add_metric([topic], self._wiring.queue.depth(topic))
+            messages = self._wiring.queue.depth(topic)
+            if messages is not None:
+                depth.add_metric([topic], messages)
         yield depth

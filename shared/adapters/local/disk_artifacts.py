@@ -9,6 +9,8 @@ import hmac
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlencode
@@ -21,6 +23,8 @@ from shared.errors import (
 from shared.ports import Link, StoredFile
 
 _CHUNK_BYTES = 1024 * 1024
+# No copy that still runs has been silent for this long.
+_COPY_SECONDS = 3600
 
 
 class DiskArtifacts:
@@ -34,6 +38,7 @@ class DiskArtifacts:
         self._signing_key = signing_key
         self._folder.mkdir(parents=True, exist_ok=True)
         self._partial.mkdir(exist_ok=True)
+        self._remove_leftovers()
 
     def put(self, key: str, source: Path, *, content_type: str) -> StoredFile:  # noqa: ARG002 - a file's ending tells its type here
         target = self._path(key)
@@ -50,6 +55,7 @@ class DiskArtifacts:
             raise ArtifactStoreUnavailable(f"the file cannot be stored ({_why(error)})") from error
 
     def link(self, key: str, *, expires_in_seconds: int, now: datetime) -> Link:
+        self._path(key)
         expires_at = (now + timedelta(seconds=expires_in_seconds)).replace(microsecond=0)
         expires = int(expires_at.timestamp())
         query = urlencode({"expires": expires, "signature": self._sign(key, expires)})
@@ -84,6 +90,15 @@ class DiskArtifacts:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a process that was killed while it copied has left."""
+        oldest_of_the_living = time.time() - _COPY_SECONDS
+        for leftover in self._partial.iterdir():
+            # Another process that starts now may be removing it too.
+            with suppress(FileNotFoundError):
+                if leftover.stat().st_mtime < oldest_of_the_living:
+                    leftover.unlink()
+
     def _create_once(self, source: Path, target: Path) -> None:
         """Copy, flush, then give it its name in one step: nobody ever sees half a file."""
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,11 +114,10 @@ class DiskArtifacts:
                 return  # Another attempt of the same job was first: its file stays.
         finally:
             Path(name).unlink(missing_ok=True)
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        for folder in target.parents:
+            _flush(folder)  # The folders may be new too: a power cut must not take them.
+            if folder == self._folder:
+                break
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
@@ -120,6 +134,14 @@ class DiskArtifacts:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _why(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,73 +10,115 @@ from pathlib import Path
 from shared.errors import TransientError
 
 _BUSY_TIMEOUT_SECONDS = 10.0
+_BUSY_INTERVAL_SECONDS = 0.02
 
 
 class Database:
-    """One connection a thread. ``unavailable`` is raised in place of SQLite's own errors."""
+    """One connection a running call. ``unavailable`` is raised in place of SQLite's own errors.
+
+    Connections are kept for the next call, not for a thread: servers and event loops let threads
+    come and go, and a connection a thread would stay open after it.
+    """
 
     def __init__(
         self, file: Path, schema: str, *, unavailable: Callable[[str], TransientError]
     ) -> None:
         self._file = file
         self._unavailable = unavailable
-        self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+        # SQLite's waiters sleep and try again; in one process, a lock wakes the next one at once.
+        self._writing = threading.Lock()
         file.parent.mkdir(parents=True, exist_ok=True)
-        with self._translated():
-            self._connection().executescript(schema)
+        with self._connection() as connection:
+            connection.executescript(schema)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the write lock from its start; committed unless it raises."""
-        with self._translated():
-            connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
+        if not self._writing.acquire(timeout=_BUSY_TIMEOUT_SECONDS):
+            raise self._unavailable("the database cannot be used (another call is still writing)")
+        try:
+            with self._connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.commit()
+                except BaseException:
+                    connection.rollback()
+                    raise
+        finally:
+            self._writing.release()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """The connection, for single statements."""
-        with self._translated():
-            yield self._connection()
+        with self._connection() as connection:
+            yield connection
 
     def close(self) -> None:
-        with self._lock:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
-            self._local = threading.local()
-
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(
-                self._file,
-                timeout=_BUSY_TIMEOUT_SECONDS,
-                isolation_level=None,  # transactions are begun and ended here, not guessed
-                check_same_thread=False,  # `close` may come from another thread
-            )
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            # FULL: what was accepted survives a power cut, not only a crash.
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            self._local.connection = connection
-            with self._lock:
-                self._open.append(connection)
-        return connection
+        """Close what is idle; what is in use closes when its call is over."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
-            yield
+            connection = self._borrow()
+            try:
+                yield connection
+            except sqlite3.Error:
+                connection.close()  # Whatever is wrong with it, the next call starts afresh.
+                raise
+            except BaseException:
+                self._give_back(connection)
+                raise
+            self._give_back(connection)
         except sqlite3.Error as error:
             # The file's name stays out of it: this message may reach a caller.
             reason = getattr(error, "sqlite_errorname", type(error).__name__)
             raise self._unavailable(f"the database cannot be used ({reason})") from error
+
+    def _borrow(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._file,
+            timeout=_BUSY_TIMEOUT_SECONDS,
+            isolation_level=None,  # transactions are begun and ended here, not guessed
+            check_same_thread=False,  # one call at a time uses it, whichever thread makes the call
+        )
+        try:
+            connection.row_factory = sqlite3.Row
+            _use_write_ahead_log(connection)
+            # FULL: what was accepted survives a power cut, not only a crash.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    # The one statement SQLite's own busy timeout does not wait for, when processes start together.
+    deadline = time.monotonic() + _BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_INTERVAL_SECONDS)
+        else:
+            return

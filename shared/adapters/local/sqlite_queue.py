@@ -31,6 +31,11 @@ CREATE INDEX IF NOT EXISTS messages_receipt ON messages (receipt);
 
 _POLL_INTERVAL_SECONDS = 0.1
 
+# What ``dead`` says of a message.
+_LIVE = 0
+_GIVEN_UP = 1  # its job is to be ended
+_UNREADABLE = 2  # it names no job: kept for whoever looks into the file
+
 
 class SqliteQueue:
     """A ``MessageQueue``."""
@@ -62,8 +67,9 @@ class SqliteQueue:
         while True:
             for topic in topics:
                 # Looking first costs no write lock while there is nothing to take.
-                if self._waiting(topic) and (delivery := self._take(topic)) is not None:
-                    return delivery
+                while self._waiting(topic):
+                    if (delivery := self._take(topic)) is not None:
+                        return delivery
             if time.monotonic() >= deadline:
                 return None
             time.sleep(_POLL_INTERVAL_SECONDS)
@@ -84,7 +90,7 @@ class SqliteQueue:
     def dead_letters(self, *, limit: int) -> Sequence[Delivery]:
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT * FROM messages WHERE dead = 1 ORDER BY id LIMIT ?", (limit,)
+                "SELECT * FROM messages WHERE dead = ? ORDER BY id LIMIT ?", (_GIVEN_UP, limit)
             ).fetchall()
         return [delivery for row in rows if (delivery := _readable(row)) is not None]
 
@@ -121,19 +127,23 @@ class SqliteQueue:
             if row is None:
                 return None
             receipt = uuid.uuid4().hex
-            given_up = row["deliveries"] >= self._max_deliveries or _readable(row) is None
+            dead = _LIVE
+            if _readable(row) is None:
+                dead = _UNREADABLE
+            elif row["deliveries"] >= self._max_deliveries:
+                dead = _GIVEN_UP
             connection.execute(
                 "UPDATE messages SET receipt = ?, dead = ?, deliveries = deliveries + ?,"
                 " visible_at = ? WHERE id = ?",
                 (
                     receipt,
-                    int(given_up),
-                    int(not given_up),
+                    dead,
+                    int(dead == _LIVE),
                     time.time() + self._visibility_seconds,
                     row["id"],
                 ),
             )
-            if given_up:
+            if dead != _LIVE:
                 return None
             taken = connection.execute(
                 "SELECT * FROM messages WHERE id = ?", (row["id"],)

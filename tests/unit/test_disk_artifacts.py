@@ -1,0 +1,97 @@
+"""Artifacts as files: what the port's contract cannot see."""
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.errors import LinkTampered
+
+KEY = "videos/2026-01/job_1/final_video.mp4"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "artifacts"
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"a clip")
+    return file
+
+
+def open_store(root: Path, *, signing_key: bytes = b"k" * 32) -> DiskArtifacts:
+    return DiskArtifacts(root, bucket="bucket", signing_key=signing_key)
+
+
+def test_a_file_lies_under_the_name_its_uri_says(root, clip):
+    stored = open_store(root).put(KEY, clip, content_type="video/mp4")
+    assert stored.uri == f"local://bucket/{KEY}"
+    assert (root / "bucket" / KEY).read_bytes() == b"a clip"
+    assert list((root / ".partial").iterdir()) == []
+
+
+def test_deleting_tidies_the_folders_it_emptied_and_never_the_bucket(root, clip):
+    store = open_store(root)
+    for key in (KEY, KEY.replace("job_1", "job_2"), "top.mp4"):
+        store.put(key, clip, content_type="video/mp4")
+    store.delete(KEY)
+    assert not (root / "bucket/videos/2026-01/job_1").exists()
+    assert (root / "bucket/videos/2026-01/job_2").exists()
+    store.delete(KEY.replace("job_1", "job_2"))
+    store.delete("top.mp4")
+    assert list((root / "bucket").iterdir()) == []
+
+
+def test_what_a_killed_copy_left_is_removed_at_a_later_start(root):
+    open_store(root)
+    old, copied_now = root / ".partial/old", root / ".partial/new"
+    old.write_bytes(b"half")
+    copied_now.write_bytes(b"half")
+    yesterday = time.time() - 24 * 3600
+    os.utime(old, (yesterday, yesterday))
+    open_store(root)
+    assert list((root / ".partial").iterdir()) == [copied_now]
+
+
+def test_the_file_and_every_new_folder_above_it_are_flushed_to_disk(root, clip, monkeypatch):
+    store = open_store(root)
+    flushed, flush = set(), os.fsync
+
+    def record(descriptor: int) -> None:
+        flushed.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    store.put(KEY, clip, content_type="video/mp4")
+    assert {"bucket", "videos", "2026-01", "job_1"} < flushed
+    assert len(flushed) == 5
+
+
+def test_a_link_signed_by_another_installation_is_refused(root, clip, tmp_path):
+    store = open_store(root)
+    store.put(KEY, clip, content_type="video/mp4")
+    forged = open_store(tmp_path / "elsewhere", signing_key=b"x" * 32)._sign(KEY, 2_000_000_000)
+    with pytest.raises(LinkTampered):
+        store.open_link(KEY, expires="2000000000", signature=forged, now=_at(0))
+
+
+@pytest.mark.parametrize("expires", ["", "-1", "1e9", "soon", "9" * 13, "²"])
+def test_an_expiry_that_is_no_moment_is_refused(root, expires):
+    with pytest.raises(LinkTampered):
+        open_store(root).open_link(KEY, expires=expires, signature="0" * 64, now=_at(0))
+
+
+def test_a_signature_in_letters_no_signature_has_is_refused(root):
+    for signature in ("ü" * 64, "\ud800", ""):
+        with pytest.raises(LinkTampered):
+            open_store(root).open_link(KEY, expires="1", signature=signature, now=_at(0))
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

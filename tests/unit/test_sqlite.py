@@ -1,0 +1,284 @@
+"""The SQLite file under the local adapters: what a port's contract cannot see."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from shared.adapters.local.sqlite import Database
+from shared.adapters.local.sqlite_jobs import SqliteJobs
+from shared.adapters.local.sqlite_queue import SqliteQueue
+from shared.errors import StoreUnavailable
+from shared.job import Job, RenderRequest, Retention, mark_published
+from shared.messages import Message
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
+LATE_CHECK = """
+CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS notes (
+    number INTEGER REFERENCES numbers (number) DEFERRABLE INITIALLY DEFERRED
+);
+"""
+
+
+def open_database(file: Path, schema: str = SCHEMA) -> Database:
+    return Database(file, schema, unavailable=StoreUnavailable)
+
+
+@pytest.fixture
+def database(tmp_path) -> Iterator[Database]:
+    with closing(open_database(tmp_path / "numbers.sqlite3")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def job() -> Job:
+    return Job(
+        id="job_1",
+        owner="ada",
+        request=RenderRequest(
+            prompt="a red circle",
+            model="wan2.1-demo",
+            duration_seconds=5,
+            resolution="480p",
+            preset="reference",
+            seed=7,
+        ),
+        request_hash="hash",
+        request_id="request",
+        idempotency_key="once",
+        created_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
+        max_attempts=3,
+        retention=Retention(artifact_seconds=100, job_seconds=1000),
+    )
+
+
+def add(database: Database, number: int) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+
+
+def numbers(database: Database) -> list[int]:
+    with database.read() as connection:
+        return [row[0] for row in connection.execute("SELECT number FROM numbers ORDER BY 1")]
+
+
+def open_files(file: Path) -> int:
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one the folder itself is read by
+            found += descriptor.readlink() == file
+    return found
+
+
+def test_commits_are_flushed_to_disk_and_readers_do_not_wait_for_writers(database):
+    with database.read() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+    with database.write() as connection:
+        connection.execute("INSERT INTO numbers VALUES (1)")
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(numbers, database).result(timeout=5) == []
+
+
+def test_an_exception_undoes_the_whole_transaction(database):
+    def broken() -> None:
+        with database.write() as connection:
+            connection.execute("INSERT INTO numbers VALUES (1)")
+            raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        broken()
+    assert numbers(database) == []
+    add(database, 2)
+
+
+def test_a_commit_that_fails_does_not_keep_the_write_lock(tmp_path):
+    file = tmp_path / "late.sqlite3"
+    with (
+        closing(open_database(file, LATE_CHECK)) as database,
+        closing(open_database(file)) as other,
+    ):
+
+        def break_at_commit() -> None:
+            with database.write() as connection:
+                connection.execute("INSERT INTO notes VALUES (404)")
+
+        with pytest.raises(StoreUnavailable):
+            break_at_commit()
+        add(database, 1)
+        add(other, 2)
+        assert numbers(database) == [1, 2]
+
+
+def test_threads_that_come_and_go_leave_no_connection_open(tmp_path):
+    file = tmp_path / "numbers.sqlite3"
+    with closing(open_database(file)) as database:
+        for number in range(30):
+            thread = threading.Thread(target=add, args=(database, number))
+            thread.start()
+            thread.join()
+        assert len(numbers(database)) == 30
+        assert open_files(file) <= 2
+    assert open_files(file) == 0
+
+
+def test_closing_lets_a_running_call_end_and_then_holds_nothing(tmp_path):
+    file = tmp_path / "numbers.sqlite3"
+    database = open_database(file)
+    with database.write() as connection:
+        database.close()
+        connection.execute("INSERT INTO numbers VALUES (1)")
+    assert open_files(file) == 0
+    with closing(open_database(file)) as reopened:
+        assert numbers(reopened) == [1]
+
+
+def test_thirty_threads_that_write_at_once_all_succeed(database):
+    with ThreadPoolExecutor(30) as threads:
+        list(threads.map(lambda number: add(database, number), range(120)))
+    assert len(numbers(database)) == 120
+
+
+def test_a_writer_waits_for_another_process_to_commit(tmp_path, database):
+    code = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute('BEGIN IMMEDIATE')\n"
+        "connection.execute('INSERT INTO numbers VALUES (1)')\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "connection.commit()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "numbers.sqlite3"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "locked\n"
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(add, database, 2)
+            assert not waiting.done()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            waiting.result(timeout=10)
+    assert numbers(database) == [1, 2]
+
+
+def test_a_new_file_another_process_is_just_preparing_is_waited_for(tmp_path):
+    file = tmp_path / "numbers.sqlite3"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        # Not in WAL mode yet, and locked: SQLite refuses the change of mode without waiting.
+        other.execute("CREATE TABLE others (number)")
+        other.execute("BEGIN IMMEDIATE")
+        commit = threading.Timer(0.3, other.commit)
+        commit.start()
+        with closing(open_database(file)) as database:
+            add(database, 1)
+            assert numbers(database) == [1]
+        commit.join()
+
+
+def test_eight_processes_may_start_on_a_new_file_at_once(tmp_path):
+    code = (
+        "import pathlib, sys, time\n"
+        "from shared.adapters.local.sqlite_jobs import SqliteJobs\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "print('ready', flush=True)\n"
+        "while not (folder / 'go').exists(): pass\n"
+        "for number in range(20): SqliteJobs(folder / f'{number}.sqlite3').close()\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    (tmp_path / "go").touch()
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0] * 8
+
+
+def test_a_file_that_is_no_database_is_unavailable_and_its_name_is_kept_back(tmp_path):
+    file = tmp_path / "numbers.sqlite3"
+    file.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreUnavailable) as caught:
+        open_database(file)
+    assert str(tmp_path) not in str(caught.value)
+    assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
+
+
+# --- what the queries cost
+
+
+@contextmanager
+def plans(database: Database) -> Iterator[dict[str, str]]:
+    """How SQLite answered each statement that was run inside, by statement."""
+    statements: list[str] = []
+    found: dict[str, str] = {}
+    with database.read() as connection:
+        connection.set_trace_callback(statements.append)
+    yield found
+    with database.read() as connection:
+        connection.set_trace_callback(None)
+        for statement in statements:
+            if statement.startswith(("SELECT", "UPDATE", "DELETE")):
+                # SQLite writes infinity in a way it does not read.
+                plain = statement.replace(" Inf", " 9e999")
+                steps = connection.execute(f"EXPLAIN QUERY PLAN {plain}")
+                found[statement] = "; ".join(step["detail"] for step in steps)
+
+
+def test_no_query_over_jobs_reads_or_sorts_them_all(tmp_path, job):
+    with closing(SqliteJobs(tmp_path / "jobs.sqlite3")) as jobs, plans(jobs._database) as found:
+        jobs.admit(job)
+        jobs.admit(job)
+        jobs.get(job.id)
+        jobs.update(job.id, partial(mark_published, now=job.created_at))
+        jobs.append_log(job.id, ["line"], now=job.created_at)
+        jobs.tail_log(job.id, tail=10)
+        jobs.list(job.owner, limit=10)
+        jobs.list(job.owner, limit=10, before=job.created_at)
+        jobs.due(job.created_at, limit=10)
+        jobs.counts()
+        jobs.delete(job.id)
+    assert len(found) >= 10
+    counting = [steps for statement, steps in found.items() if "GROUP BY" in statement]
+    assert counting == ["SCAN jobs USING COVERING INDEX jobs_status"]
+    others = [steps for statement, steps in found.items() if "GROUP BY" not in statement]
+    assert not [steps for steps in others if "SCAN" in steps or "TEMP B-TREE" in steps]
+
+
+def test_no_query_over_messages_reads_or_sorts_them_all(tmp_path):
+    queue = SqliteQueue(
+        tmp_path / "queue.sqlite3",
+        visibility_seconds=1,
+        backoff_min_seconds=1,
+        backoff_max_seconds=1,
+        max_deliveries=1,
+    )
+    with closing(queue), plans(queue._database) as found:
+        queue.publish("topic", Message(job_id="job_1"))
+        delivery = queue.receive(["topic"], wait_seconds=0)
+        queue.extend(delivery)
+        queue.release(delivery)
+        queue.acknowledge(delivery)
+        queue.depth("topic")
+        queue.dead_letters(limit=10)
+    assert len(found) >= 7
+    assert not [steps for steps in found.values() if "SCAN" in steps]
+    living = [steps for statement, steps in found.items() if "dead = 1" not in statement]
+    assert not [steps for steps in living if "TEMP B-TREE" in steps]
