@@ -6,7 +6,7 @@ the store's. Whatever is lost between two steps here, the sweep finds.
 
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -18,21 +18,18 @@ from shared import job as rules
 from shared.catalog import Model, find_model
 from shared.config import Config
 from shared.errors import (
-    InvalidRequest,
     JobAlreadyTerminal,
     JobNotFound,
     PromptreelError,
     TransientError,
 )
-from shared.job import Artifact, Job, JobError, JobStatus, Phase, RenderRequest, RenderSummary
+from shared.job import Artifact, Job, JobError, JobStatus, Phase, RenderSummary
 from shared.messages import Message
 from shared.ports import ArtifactStore, JobStore, MessageQueue
-from shared.schemas import check_prompt
+from shared.submission import Submission, settle
 from shared.telemetry import Metrics, hash_prompt, trace_id
 
-_SECONDS_A_DAY = 24 * 3600
 _SWEEP_LIMIT = 100
-_MAX_KEY_CHARS = 255
 
 log = structlog.get_logger("promptreel.job")
 
@@ -43,20 +40,6 @@ def utc_now() -> datetime:
 
 def new_job_id() -> str:
     return f"job_{uuid.uuid4().hex}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submission:
-    """What a caller asked for; what it left out comes from the configuration."""
-
-    owner: str
-    prompt: str
-    request_id: str
-    body: Mapping[str, Any]  # as received: what an Idempotency-Key is compared by
-    duration_seconds: int | None = None
-    resolution: str | None = None
-    idempotency_key: str | None = None
-    traceparent: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -94,7 +77,7 @@ class Lifecycle:
 
         Raises ``InvalidRequest`` and ``IdempotencyConflict``; then no job is left behind.
         """
-        admitted = self.store.admit(self._new_job(submission))
+        admitted = self.store.admit(self._settle(submission))
         if not admitted.created:
             return admitted.job
         self.metrics.jobs_submitted.labels(admitted.job.request.model).inc()
@@ -289,52 +272,13 @@ class Lifecycle:
 
     # --- pieces
 
-    def _new_job(self, submission: Submission) -> Job:
-        return Job(
-            id=self.new_id(),
-            owner=submission.owner,
-            request=self._render_request(submission),
-            request_hash=rules.hash_request(submission.body),
-            request_id=submission.request_id,
-            idempotency_key=_checked_key(submission.idempotency_key),
-            traceparent=submission.traceparent,
-            created_at=self.now(),
-            max_attempts=self.config.worker.max_attempts,
-            retention=rules.Retention(
-                artifact_seconds=self.config.retention.artifact_days * _SECONDS_A_DAY,
-                job_seconds=self.config.retention.job_days * _SECONDS_A_DAY,
-            ),
-        )
-
-    def _render_request(self, submission: Submission) -> RenderRequest:
-        defaults = self.config.render
-        model = find_model(defaults.model)
-        try:
-            check_prompt(submission.prompt)
-        except ValueError as error:
-            reason = str(error)
-            raise InvalidRequest(f"{reason[0].upper()}{reason[1:]}.", field="prompt") from error
-        limit = self.config.limits.prompt_max_chars
-        if len(submission.prompt) > limit:
-            raise InvalidRequest(
-                f"The prompt has {len(submission.prompt)} characters; shorten it to {limit}.",
-                field="prompt",
-            )
-        duration = submission.duration_seconds
-        if duration is None:
-            duration = defaults.duration_seconds
-        model.check_duration(duration)
-        resolution = submission.resolution
-        if resolution is None:
-            resolution = defaults.resolution
-        model.output_size(resolution)
-        return RenderRequest(
-            prompt=submission.prompt,
-            model=model.name,
-            duration_seconds=duration,
-            resolution=resolution,
-            preset=defaults.preset,
-            seed=self.new_seed() if defaults.seed is None else defaults.seed,
+    def _settle(self, submission: Submission) -> Job:
+        return settle(
+            submission,
+            self.config,
+            job_id=self.new_id(),
+            now=self.now(),
+            new_seed=self.new_seed,
         )
 
     def _publish(self, job: Job) -> Job:
@@ -365,14 +309,3 @@ class Lifecycle:
 
 def _model_of(job: Job) -> Model:
     return find_model(job.request.model)
-
-
-def _checked_key(key: str | None) -> str | None:
-    if key is None:
-        return None
-    if not key.strip() or len(key) > _MAX_KEY_CHARS or not key.isprintable():
-        raise InvalidRequest(
-            f"The Idempotency-Key must have 1 to {_MAX_KEY_CHARS} printable characters.",
-            field="Idempotency-Key",
-        )
-    return key

@@ -6,8 +6,8 @@ Query parameters that a route does not know are ignored, as HTTP clients and pro
 from pydantic import BaseModel, Field
 
 from services.api.context import owner, request_id, traceparent
-from shared.lifecycle import Submission
 from shared.schemas import Request
+from shared.submission import Submission
 
 
 class CreateHeaders(BaseModel):

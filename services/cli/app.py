@@ -1,10 +1,12 @@
 """The commands of `promptreel`."""
 
 import importlib.metadata
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -107,15 +109,13 @@ def _load(named: Path | None) -> tuple[Path | None, Config]:
 
 
 def _welcome(url: str, key_file: Path) -> None:
-    console.print(
-        f"[bold green]Promptreel is up[/] at {url}  ·  docs at {url}/docs  ·  Ctrl-C stops"
-    )
-    console.print("Make a video:", style="bold")
-    # Printed plain and unwrapped, to be copied as it is.
-    console.print(
-        f'  curl -s {url}/v1/jobs -H "Authorization: Bearer $(cat {key_file})" '
+    """Printed unwrapped, to be copied as it is."""
+    say = partial(console.print, soft_wrap=True)
+    say(f"[bold green]Promptreel is up[/] at {url}  ·  docs at {url}/docs  ·  Ctrl-C stops")
+    say("[bold]Make a video:[/]")
+    say(
+        f'  curl -s {url}/v1/jobs -H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})" '
         f"""-H 'Content-Type: application/json' -d '{{"prompt": "a red circle moving left"}}'""",
-        soft_wrap=True,
         markup=False,
     )
 

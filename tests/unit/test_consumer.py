@@ -17,8 +17,8 @@ from shared.catalog import TOPIC_GPU
 from shared.config import Config
 from shared.errors import StoreUnavailable
 from shared.job import JobStatus
-from shared.lifecycle import Submission
 from shared.messages import Message
+from shared.submission import Submission
 from shared.wiring import wire
 
 SCRIPT = Path(__file__).with_name("scripted_render_process.py")

@@ -41,8 +41,9 @@ from shared.job import (
     Phase,
     RenderSummary,
 )
-from shared.lifecycle import Lifecycle, Submission
+from shared.lifecycle import Lifecycle
 from shared.messages import Message
+from shared.submission import Submission
 from shared.telemetry import Metrics, configure_logging
 
 PROMPT = "an otter juggling pebbles"

@@ -58,7 +58,8 @@ def on_trio(main: Callable, *args) -> None:
 
 
 def child_pids() -> set[int]:
-    return {child.pid for child in psutil.Process().children()}
+    """The render processes this test started; others' children are none of its business."""
+    return {child.pid for child in psutil.Process().children() if str(SCRIPT) in child.cmdline()}
 
 
 async def cancel_soon_after_it_began(supervisor: Supervisor, command: Render) -> float:

@@ -13,8 +13,8 @@ import pytest
 
 from shared.config import Config
 from shared.errors import ConfigurationError
-from shared.lifecycle import Submission
 from shared.ports import ArtifactStore, JobStore, MessageQueue
+from shared.submission import Submission
 from shared.wiring import wire
 
 ROOT = Path(__file__).parents[2]

@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS workers (
 """
 
 _WATCH_INTERVAL_SECONDS = 0.1
+_WORKER_MEMORY_SECONDS = 24 * 3600
 
 
 class SqliteJobs:
@@ -157,6 +158,9 @@ class SqliteJobs:
                 " SET seen_at = excluded.seen_at, document = excluded.document",
                 (beat.instance, beat.seen_at.timestamp(), document),
             )
+            # Every start of a worker is a new instance; the long silent are of no interest.
+            silent_since = beat.seen_at.timestamp() - _WORKER_MEMORY_SECONDS
+            connection.execute("DELETE FROM workers WHERE seen_at < ?", (silent_since,))
 
     def workers(self, *, seen_since: datetime) -> Sequence[WorkerBeat]:
         with self._database.read() as connection:

@@ -1,0 +1,225 @@
+"""What a job adds to a render: the same clips through the whole service, and by the engine alone.
+
+The alternative is named `direct`: one render process with the same model, driven over its pipes, with no
+API, store, queue or upload around it. Both run in turn on the same machine, clip by clip.
+
+    python benchmarks/overhead.py [--clips 12] [--submissions 200]
+
+Prints a table and writes benchmarks/results/overhead.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import yaml
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from services.cli.client_key import client_key
+from services.cli.model_files import make_demo_model
+from services.cli.service import Service, free_port
+from services.gpu_worker.protocol import Load, Ready, Render, Rendered, parse_event
+from shared.catalog import find_model
+from shared.config import load_config
+
+MODEL = find_model("wan2.1-demo")
+DURATION_SECONDS = 1
+RESOLUTION = "240p"
+RESULTS = Path(__file__).parent / "results" / "overhead.json"
+
+
+class Direct:
+    """One render process and nothing around it."""
+
+    def __init__(self, model_dir: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "services.gpu_worker.render_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._say(Load(model=MODEL.name, model_dir=model_dir, device="cpu", dtype="auto"))
+        assert isinstance(parse_event(self._process.stdout.readline()), Ready)
+
+    def render(self, seed: int) -> float:
+        """Seconds from the command to the finished files."""
+        preset, output = MODEL.presets["reference"], MODEL.output_size(RESOLUTION)
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            self._say(
+                Render(
+                    job_id="direct",
+                    prompt="a red circle",
+                    negative_prompt="",
+                    seed=seed,
+                    frames=MODEL.frames(DURATION_SECONDS),
+                    fps=MODEL.fps,
+                    native_width=MODEL.native_size.width,
+                    native_height=MODEL.native_size.height,
+                    output_width=output.width,
+                    output_height=output.height,
+                    steps=preset.steps,
+                    guidance_scale=preset.guidance_scale,
+                    flow_shift=preset.flow_shift,
+                    work_dir=Path(folder),
+                )
+            )
+            while not isinstance(parse_event(self._process.stdout.readline()), Rendered):
+                pass
+            return time.perf_counter() - started
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _say(self, command: Load | Render) -> None:
+        self._process.stdin.write(command.encode())
+        self._process.stdin.flush()
+
+
+class Served:
+    """The same through HTTP, as a caller sees it."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self.claim_seconds: list[float] = []  # from the answered submission to the claim
+        self.visible_seconds: list[float] = []  # from the stored result to the poll that sees it
+
+    def render(self) -> float:
+        """Seconds from the request to a poll that says finished."""
+        started = time.perf_counter()
+        job_id = self.submit()
+        while (job := self._http.get(f"/v1/jobs/{job_id}").json())["status"] != "finished":
+            assert job["status"] != "failed", job
+            time.sleep(0.02)
+        seen_at = time.time()
+        seconds = time.perf_counter() - started
+        moments = {
+            name: datetime.fromisoformat(job[name]).timestamp()
+            for name in ("created_at", "started_at", "finished_at")
+        }
+        self.claim_seconds.append(moments["started_at"] - moments["created_at"])
+        self.visible_seconds.append(seen_at - moments["finished_at"])
+        return seconds
+
+    def submit(self) -> str:
+        reply = self._http.post("/v1/jobs", json={"prompt": "a red circle"})
+        return reply.raise_for_status().json()["id"]
+
+    def accept(self) -> float:
+        """Seconds until a submission is answered; the job is canceled at once."""
+        started = time.perf_counter()
+        job_id = self.submit()
+        seconds = time.perf_counter() - started
+        self._http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
+        return seconds
+
+
+@contextmanager
+def served(folder: Path, model_dir: Path) -> Iterator[Served]:
+    file = folder / "promptreel.yaml"
+    settings = {
+        "data_dir": "state",
+        "server": {"port": free_port("127.0.0.1")},
+        "render": {"duration_seconds": DURATION_SECONDS, "resolution": RESOLUTION},
+        "models": {MODEL.name: {"dir": str(model_dir)}},
+        "worker": {"metrics_port": None},
+    }
+    file.write_text(yaml.safe_dump(settings))
+    config = load_config(file)
+    key = client_key(config).secret
+    with (
+        (folder / "log").open("wb") as log,
+        Service(
+            config_file=file,
+            host=config.server.host,
+            port=config.server.port,
+            log_format="json",
+            output=log,
+        ) as service,
+        httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}) as http,
+    ):
+        service.wait_ready(timeout_seconds=60)
+        while not http.get("/health").json()["model_loaded"]:
+            time.sleep(0.1)
+        yield Served(http)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The nearest rank: a value that was measured."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(percent / 100 * len(ordered)))]
+
+
+def measure(folder: Path, *, clips: int, submissions: int, console: Console) -> dict[str, object]:
+    model_dir = folder / "model"
+    make_demo_model(model_dir)
+    direct = Direct(model_dir)
+    try:
+        with served(folder, model_dir) as service:
+            direct.render(0)
+            service.render()
+            pairs = [
+                (direct.render(seed), service.render())
+                for seed in track(range(clips), "clips, in turn", console=console)
+            ]
+            del service.claim_seconds[0], service.visible_seconds[0]
+            accepted = [
+                service.accept() for _ in track(range(submissions), "submissions", console=console)
+            ]
+    finally:
+        direct.close()
+    ratios = [through / alone for alone, through in pairs]
+    return {
+        "ratio_to_direct_median": round(statistics.median(ratios), 3),
+        "overhead_p95_seconds": round(percentile([b - a for a, b in pairs], 95), 3),
+        "submit_to_claim_p95_seconds": round(percentile(service.claim_seconds, 95), 3),
+        "finish_to_visible_p95_seconds": round(percentile(service.visible_seconds, 95), 3),
+        "accept_p50_ms": round(percentile(accepted, 50) * 1000, 2),
+        "accept_p99_ms": round(percentile(accepted, 99) * 1000, 2),
+        "ratio_to_direct_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+        "direct_seconds": [round(alone, 3) for alone, _ in pairs],
+        "served_seconds": [round(through, 3) for _, through in pairs],
+        "clips": clips,
+        "submissions": submissions,
+        "clip": f"{MODEL.name}, {MODEL.frames(DURATION_SECONDS)} frames, {RESOLUTION}",
+        "cores": os.cpu_count(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=12)
+    parser.add_argument("--submissions", type=int, default=200)
+    arguments = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(
+            Path(folder),
+            clips=arguments.clips,
+            submissions=arguments.submissions,
+            console=console,
+        )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    table = Table("figure", "value", title="what a job adds to a render")
+    for name, value in figures.items():
+        if not isinstance(value, list):
+            table.add_row(name, str(value))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

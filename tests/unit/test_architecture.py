@@ -1,0 +1,58 @@
+"""The import rule is proven by import-linter; here it is shown that it would notice."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+
+
+def lint(folder):
+    return subprocess.run(
+        [LINT_IMPORTS, "--no-logo", "--no-cache"],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A copy of the house, to be built wrongly."""
+    for name in ("shared", "services"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_house_as_it_is_keeps_the_rule(house):
+    done = lint(house)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("shared/job.py", "import shared.lifecycle"),
+        ("shared/errors.py", "import shared.schemas"),
+        ("shared/lifecycle.py", "import shared.adapters.local.sqlite_jobs"),
+        ("services/api/app.py", "import services.gpu_worker.consumer"),
+        ("services/gpu_worker/consumer.py", "import services.api.app"),
+        ("services/gpu_worker/supervisor.py", "import torch"),
+        ("services/api/routes/jobs.py", "import diffusers"),
+        ("services/gpu_worker/pull.py", "import services.gpu_worker.engine.wan_pipeline"),
+        ("shared/lifecycle.py", "import google.cloud.firestore"),
+    ],
+)
+def test_a_forbidden_import_is_noticed(house, file, line):
+    path = house / file
+    path.write_text(path.read_text() + f"\n{line}\n")
+    done = lint(house)
+    assert done.returncode == 1, done.stdout
+    assert "BROKEN" in done.stdout
