@@ -1,7 +1,7 @@
 """One message → one outcome: the job is finished, failed, canceled, or goes back to the queue."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from services.gpu_worker.attempt import Attempt, StopReason
 from services.gpu_worker.protocol import Render, RenderedFile
 from services.gpu_worker.supervisor import RenderStopped, Supervisor
 from services.gpu_worker.workspace import job_folder
-from shared.catalog import Model, find_model
+from shared.catalog import CATALOG, Model
 from shared.errors import (
     JobAlreadyTerminal,
     JobNotFound,
@@ -38,12 +38,19 @@ class Consumer:
     """Takes deliveries one at a time, as the supervisor renders one at a time."""
 
     def __init__(
-        self, wiring: Wiring, supervisor: Supervisor, *, instance: str, workspace: Path
+        self,
+        wiring: Wiring,
+        supervisor: Supervisor,
+        *,
+        instance: str,
+        workspace: Path,
+        catalog: Mapping[str, Model] = CATALOG,
     ) -> None:
         self._wiring = wiring
         self._supervisor = supervisor
         self._instance = instance
         self._workspace = workspace
+        self._catalog = catalog
         self._attempt: Attempt | None = None
 
     @property
@@ -132,7 +139,7 @@ class Consumer:
     async def _render(
         self, attempt: Attempt, folder: Path, stored: list[Artifact]
     ) -> RenderSummary:
-        job, model = attempt.job, find_model(attempt.job.request.model)
+        job, model = attempt.job, self._catalog[attempt.job.request.model]
         started = time.monotonic()
         attempt.note(f"attempt {job.attempt} of {job.max_attempts} on {self._supervisor.device}")
         try:

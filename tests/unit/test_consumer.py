@@ -13,7 +13,7 @@ from services.gpu_worker.consumer import Consumer
 from services.gpu_worker.protocol import Load
 from services.gpu_worker.supervisor import Supervisor
 from shared import job as rules
-from shared.catalog import TOPIC_GPU
+from shared.catalog import CATALOG, TOPIC_GPU
 from shared.config import Config
 from shared.errors import StoreUnavailable
 from shared.job import JobStatus
@@ -57,7 +57,7 @@ def receive(wiring):
 
 
 @asynccontextmanager
-async def working(wiring, tmp_path):
+async def working(wiring, tmp_path, catalog=CATALOG):
     """A consumer with a scripted render process, ready to render."""
     load = Load(model="wan2.1-demo", model_dir=Path("nowhere"), device="cpu", dtype="auto")
     supervisor = Supervisor(
@@ -72,17 +72,17 @@ async def working(wiring, tmp_path):
         tasks.start_soon(supervisor.run)
         with anyio.fail_after(10):
             await supervisor.wait_ready()
-        yield Consumer(wiring, supervisor, instance="w1", workspace=workspace)
+        yield Consumer(wiring, supervisor, instance="w1", workspace=workspace, catalog=catalog)
         tasks.cancel_scope.cancel()
 
 
-def consume(wiring, tmp_path, delivery=None):
+def consume(wiring, tmp_path, **working_with):
     """See the next message through."""
 
     async def main():
-        async with working(wiring, tmp_path) as consumer:
+        async with working(wiring, tmp_path, **working_with) as consumer:
             with anyio.fail_after(20):
-                await consumer.consume(delivery or receive(wiring))
+                await consumer.consume(receive(wiring))
 
     anyio.run(main, backend="trio")
 
@@ -161,6 +161,15 @@ def test_a_crash_is_tried_again_until_the_attempts_are_used_up(wiring, tmp_path)
     assert job.error.code == "render_crashed"
     assert job.attempt == 2
     assert wiring.queue.depth(TOPIC_GPU) == 0
+
+
+def test_a_render_past_its_time_is_stopped_and_tried_again(wiring, tmp_path):
+    job = submit(wiring, "slow")
+    impatient = replace(CATALOG["wan2.1-demo"], max_render_seconds=1)
+    consume(wiring, tmp_path, catalog={"wan2.1-demo": impatient})
+    job = wiring.store.get(job.id)
+    assert job.status is JobStatus.QUEUED
+    assert job.error.code == "render_timed_out"
 
 
 def test_a_cancel_in_mid_render_ends_the_job_and_leaves_no_file(wiring, tmp_path):
