@@ -5,11 +5,13 @@ pickle; a plain one is the first client, closed at the end.
 """
 
 import base64
+import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,13 +19,25 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import httpx
 import pytest
 
+from services.emulators.gcs import GcsServer, gcs_server
+from shared.adapters.gcp.firestore_jobs import FirestoreJobs
+from shared.adapters.gcp.gcs_artifacts import GcsArtifacts
+from shared.adapters.gcp.pubsub_queue import PubsubQueue
+from shared.adapters.gcp.pubsub_topology import Redelivery, create_topology, names_of
 from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
+from shared.errors import ArtifactExpired, LinkTampered
 from shared.job import Artifact, Job, RenderRequest, RenderSummary, Retention, claim, complete
 from shared.ports import ArtifactStore, JobStore, MessageQueue
+
+NOBODY_LISTENS = "http://127.0.0.1:9"
+
+# The file, and what returns once half of it is on its way.
+SlowFile = tuple[Path, Callable[[], None]]
 
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -97,14 +111,26 @@ def finish() -> Callable[[Job], Job]:
     return transition
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "gcp"])
 def open_job_store(request, tmp_path) -> Callable[[], JobStore]:
-    openers = {
-        "local": partial(
-            SqliteJobs, tmp_path / "jobs.sqlite3", log_lines_per_job=LOG_LINES_PER_JOB
-        ),
-    }
-    return openers[request.param]
+    if request.param == "gcp":
+        return request.getfixturevalue("open_firestore_jobs")
+    return partial(SqliteJobs, tmp_path / "jobs.sqlite3", log_lines_per_job=LOG_LINES_PER_JOB)
+
+
+@pytest.fixture
+def open_firestore_jobs(
+    firestore_emulator_host, emulated_project, monkeypatch
+) -> Callable[[], FirestoreJobs]:
+    # Google's client, here and in the processes started by a test, is led to the emulator by it.
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_emulator_host)
+    return partial(FirestoreJobs, project=emulated_project, log_lines_per_job=LOG_LINES_PER_JOB)
+
+
+@pytest.fixture
+def firestore_jobs(open_firestore_jobs) -> Iterator[FirestoreJobs]:
+    with closing(open_firestore_jobs()) as store:
+        yield store
 
 
 @pytest.fixture
@@ -129,8 +155,13 @@ class QueueUnderTest:
     visibility_seconds: float
     backoff_min_seconds: float
     backoff_max_seconds: float
+    first_backoff_seconds: float
     max_deliveries: int
     publish_bytes: Callable[[MessageQueue, str, bytes], None]
+    # A queue in the same process answers at once; one at the end of a wire takes a moment.
+    at_once_seconds: float  # what is there has come
+    late_seconds: float  # by how much a redelivery may be late
+    counts_messages: bool = True
 
 
 def _publish_bytes_locally(queue: MessageQueue, topic: str, data: bytes) -> None:
@@ -141,9 +172,7 @@ def _publish_bytes_locally(queue: MessageQueue, topic: str, data: bytes) -> None
         )
 
 
-@pytest.fixture(params=["local"])
-def queue_under_test(request, tmp_path) -> QueueUnderTest:
-    assert request.param == "local"
+def _sqlite_queue(tmp_path: Path) -> QueueUnderTest:
     settings = {
         "visibility_seconds": 1.0,
         "backoff_min_seconds": 0.2,
@@ -152,9 +181,49 @@ def queue_under_test(request, tmp_path) -> QueueUnderTest:
     }
     return QueueUnderTest(
         open=partial(SqliteQueue, tmp_path / "queue.sqlite3", **settings),
+        first_backoff_seconds=0.2,
         publish_bytes=_publish_bytes_locally,
+        at_once_seconds=0,
+        late_seconds=1,
         **settings,
     )
+
+
+def _publish_bytes_to_pubsub(queue: MessageQueue, topic: str, data: bytes) -> None:
+    queue._publish(names_of(topic).topic, data, {})
+
+
+def _pubsub_queue(project: str) -> QueueUnderTest:
+    # The least Pub/Sub takes. Its emulator delivers a released message again at once, and only
+    # then waits: about two seconds, where the backoff is shorter.
+    redelivery = Redelivery(
+        ack_deadline_seconds=10,
+        max_delivery_attempts=5,
+        backoff_min_seconds=0.2,
+        backoff_max_seconds=0.8,
+    )
+    create_topology(project, redelivery=redelivery)
+    return QueueUnderTest(
+        open=partial(PubsubQueue, project, visibility_seconds=10),
+        visibility_seconds=10,
+        backoff_min_seconds=0.2,
+        backoff_max_seconds=0.8,
+        first_backoff_seconds=0,
+        max_deliveries=5,
+        publish_bytes=_publish_bytes_to_pubsub,
+        at_once_seconds=2,
+        late_seconds=10,
+        counts_messages=False,
+    )
+
+
+@pytest.fixture(params=["local", "gcp"])
+def queue_under_test(request, tmp_path) -> QueueUnderTest:
+    if request.param == "local":
+        return _sqlite_queue(tmp_path)
+    host = request.getfixturevalue("pubsub_emulator_host")
+    request.getfixturevalue("monkeypatch").setenv("PUBSUB_EMULATOR_HOST", host)
+    return _pubsub_queue(request.getfixturevalue("emulated_project"))
 
 
 @pytest.fixture
@@ -171,14 +240,34 @@ def message_queue(open_message_queue) -> Iterator[MessageQueue]:
 # --- artifacts
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "gcp"])
 def open_artifact_store(request, tmp_path) -> Callable[[], ArtifactStore]:
-    openers = {
-        "local": partial(
-            DiskArtifacts, tmp_path / "artifacts", bucket="bucket", signing_key=b"k" * 32
-        ),
-    }
-    return openers[request.param]
+    if request.param == "gcp":
+        return request.getfixturevalue("open_gcs_artifacts")
+    return partial(DiskArtifacts, tmp_path / "artifacts", bucket="bucket", signing_key=b"k" * 32)
+
+
+@pytest.fixture
+def gcs(monkeypatch) -> Iterator[GcsServer]:
+    """Our own Cloud Storage, which every client opened in this test speaks to."""
+    with gcs_server(buckets=["bucket"], public_buckets=["public"]) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        # Google's libraries ask Google about an account now and then: no test speaks to Google.
+        monkeypatch.setenv("HTTPS_PROXY", NOBODY_LISTENS)
+        yield server
+
+
+@pytest.fixture
+def open_gcs_artifacts(gcs, tmp_path) -> Callable[..., GcsArtifacts]:
+    key_file = tmp_path / "key.json"
+    gcs.write_key_file(key_file)
+    return partial(
+        GcsArtifacts,
+        bucket="bucket",
+        project="demo-promptreel",
+        credentials_file=key_file,
+        signing="key_file",
+    )
 
 
 @pytest.fixture
@@ -188,11 +277,12 @@ def artifact_store(open_artifact_store) -> Iterator[ArtifactStore]:
 
 
 @pytest.fixture
-def follow(artifact_store) -> Callable[[str, datetime], bytes]:
+def follow(request, artifact_store) -> Callable[[str, datetime], bytes]:
     """What whoever follows a link at a moment gets; raises ``LinkTampered``, ``ArtifactExpired``."""
+    if isinstance(artifact_store, GcsArtifacts):
+        return partial(_follow_over_http, request.getfixturevalue("gcs"))
 
     def fetch(url: str, now: datetime) -> bytes:
-        assert isinstance(artifact_store, DiskArtifacts)
         parts = urlsplit(url)
         query = parse_qs(parts.query, strict_parsing=True)
         path = artifact_store.open_link(
@@ -204,6 +294,48 @@ def follow(artifact_store) -> Callable[[str, datetime], bytes]:
         return path.read_bytes()
 
     return fetch
+
+
+def _follow_over_http(gcs: GcsServer, url: str, now: datetime) -> bytes:
+    gcs.clock.stop_at(now)
+    reply = httpx.get(url)
+    if reply.is_success:
+        return reply.content
+    refusals = {
+        (403, "SignatureDoesNotMatch"): LinkTampered,
+        (400, "ExpiredToken"): ArtifactExpired,
+        (404, "NoSuchKey"): ArtifactExpired,
+    }
+    code = re.search(r"<Code>(\w+)</Code>", reply.text)
+    raise refusals[reply.status_code, code[1]]
+
+
+@pytest.fixture
+def slow_file(request, artifact_store, tmp_path) -> AbstractContextManager[SlowFile]:
+    """A file that takes until the end of the block to store."""
+    if isinstance(artifact_store, GcsArtifacts):
+        return _held_upload(request.getfixturevalue("gcs"), tmp_path / "slow.mp4")
+    return _slow_pipe(tmp_path / "pipe")
+
+
+@contextmanager
+def _slow_pipe(pipe: Path) -> Iterator[SlowFile]:
+    os.mkfifo(pipe)
+    with ExitStack() as stack:
+
+        def wait_until_it_is_copied() -> None:
+            writer = stack.enter_context(pipe.open("wb"))
+            writer.write(b"half a clip")
+            writer.flush()
+
+        yield pipe, wait_until_it_is_copied
+
+
+@contextmanager
+def _held_upload(gcs: GcsServer, file: Path) -> Iterator[SlowFile]:
+    file.write_bytes(b"a slow clip " * 2**21)  # 24 MiB: more than connections buffer
+    with gcs.faults.hold_upload(after_bytes=2**20) as wait_until_it_is_uploaded:
+        yield file, wait_until_it_is_uploaded
 
 
 @pytest.fixture

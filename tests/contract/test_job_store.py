@@ -130,6 +130,13 @@ def test_an_unknown_job_is_not_found(job_store, noon):
             call()
 
 
+@pytest.mark.parametrize("job_id", ["a/b", "a/b/c", ".", "..", "__a__", "ü", "a\0", "x" * 2000])
+def test_an_id_no_job_can_have_is_not_found_and_no_other_error(job_store, job_id):
+    with pytest.raises(JobNotFound):
+        job_store.get(job_id)
+    job_store.delete(job_id)
+
+
 def test_an_update_returns_what_it_stored(job_store, new_job, finish):
     job = new_job()
     job_store.admit(job)
@@ -325,14 +332,16 @@ def test_a_watch_sees_what_another_thread_changes_within_half_a_second(job_store
     changed_at = []
 
     def change() -> None:
+        changed_at.append(time.monotonic())  # before: the news may be here before the reply
         job_store.update(job.id, finish)
-        changed_at.append(time.monotonic())
 
     watch = job_store.watch(job.id, timeout_seconds=20)
     next(watch)
-    threading.Timer(0.2, change).start()
+    changing = threading.Timer(0.2, change)
+    changing.start()
     assert next(watch).status is JobStatus.FINISHED
     assert time.monotonic() - changed_at[0] < 0.5
+    changing.join()
 
 
 def test_a_watch_ends_when_its_time_is_over(job_store, new_job):
@@ -341,6 +350,16 @@ def test_a_watch_ends_when_its_time_is_over(job_store, new_job):
     started = time.monotonic()
     assert list(job_store.watch(job.id, timeout_seconds=0.3)) == [job]
     assert 0.3 <= time.monotonic() - started < 2
+
+
+def test_a_watch_of_a_job_that_is_deleted_ends(job_store, new_job):
+    job = new_job()
+    job_store.admit(job)
+    watch = job_store.watch(job.id, timeout_seconds=20)
+    next(watch)
+    job_store.delete(job.id)
+    with pytest.raises(JobNotFound):
+        next(watch)
 
 
 # --- the log
@@ -369,6 +388,36 @@ def test_a_log_keeps_its_newest_lines_only(job_store, new_job, noon, log_lines_p
     kept = [line.split()[1] for line in job_store.tail_log(loud.id, tail=10**6)]
     assert kept == [str(number) for number in range(20, log_lines_per_job + 20)]
     assert len(job_store.tail_log(quiet.id, tail=10)) == 1
+
+
+def test_lines_of_two_writers_are_all_kept_and_each_ones_in_order(job_store, new_job, noon):
+    job = new_job()
+    job_store.admit(job)
+
+    def write(writer: str) -> None:
+        for number in range(20):
+            job_store.append_log(job.id, [f"{writer} {number}"], now=noon)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, "ab"))
+    lines = [line.split()[1:] for line in job_store.tail_log(job.id, tail=100)]
+    for writer in "ab":
+        assert [int(number) for by, number in lines if by == writer] == list(range(20))
+
+
+def test_a_line_of_any_length_is_stored_or_cut_and_keeps_no_later_one_out(job_store, new_job, noon):
+    job = new_job()
+    job_store.admit(job)
+    job_store.append_log(job.id, ["x" * 2**21, "after"], now=noon)
+    long, after = job_store.tail_log(job.id, tail=2)
+    assert long.startswith("2026-01-31T12:00:00Z xxx")
+    assert after.endswith(" after")
+
+
+def test_only_a_job_that_exists_has_a_log(job_store, noon):
+    with pytest.raises(JobNotFound):
+        job_store.append_log("job_unknown", ["one"], now=noon)
+    assert list(job_store.tail_log("job_unknown", tail=10)) == []
 
 
 def test_a_log_without_lines_is_empty(job_store, new_job):

@@ -1,0 +1,205 @@
+"""The job store in Firestore; what is kept where is in ``job_documents.py``.
+
+A change is stored on condition that the document is still the one that was read, in one atomic
+commit; if it is not, the whole is done anew. Nothing is ever locked: Firestore's own transactions
+lock what they read, and a worker killed inside one would keep a job from everybody for a while.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+
+from google.auth.credentials import Credentials
+from google.cloud.firestore import Client, Query
+from google.cloud.firestore_v1.base_query import FieldFilter
+
+from shared.adapters.gcp.firestore_calls import (
+    PATIENCE,
+    Snapshot,
+    unavailable_instead,
+    until_not_overtaken,
+)
+from shared.adapters.gcp.indexes import JOBS, WORKERS
+from shared.adapters.gcp.job_admission import Admission
+from shared.adapters.gcp.job_documents import (
+    beat_fields,
+    beat_from,
+    expire_at,
+    job_document,
+    job_fields,
+    job_from,
+    key_document,
+    key_fields,
+    log_expire_at,
+    worker_document,
+)
+from shared.adapters.gcp.job_listener import Listeners
+from shared.adapters.gcp.job_log import JobLog
+from shared.errors import JobNotFound
+from shared.job import Job, JobStatus
+from shared.ports import Admitted, WorkerBeat
+
+_PING_SECONDS = 5.0
+
+
+class FirestoreJobs:
+    """A ``JobStore``. Where FIRESTORE_EMULATOR_HOST is set it talks to that emulator instead."""
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        database: str = "(default)",
+        log_lines_per_job: int = 2000,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._client = Client(project=project, database=database, credentials=credentials)
+        self._documents = f"projects/{project}/databases/{database}/documents"
+        self._log_lines_per_job = log_lines_per_job
+        self._listeners = Listeners(self._client)
+
+    def admit(self, job: Job) -> Admitted:
+        with unavailable_instead():
+            return until_not_overtaken(Admission(self._client, job).attempt)
+
+    def get(self, job_id: str) -> Job:
+        return _job_in(self._read(job_id))
+
+    def update(self, job_id: str, transition: Callable[[Job], Job]) -> Job:
+        revision = secrets.token_hex(8)
+
+        def attempt() -> Job:
+            snapshot = self._read(job_id)
+            stored = _job_in(snapshot)
+            if snapshot.get("revision") == revision:
+                return stored  # An earlier attempt was stored; only the reply to it was lost.
+            changed = transition(stored)
+            if changed != stored:
+                self._store(changed, snapshot, revision)
+            return changed
+
+        with unavailable_instead():
+            return until_not_overtaken(attempt)
+
+    def delete(self, job_id: str) -> None:
+        with unavailable_instead():
+            try:
+                # The log first: cut off here, the job is still there to be deleted again.
+                self._log(job_id).delete()
+                until_not_overtaken(lambda: self._forget(self.get(job_id)))
+            except JobNotFound:
+                return
+
+    def list(self, owner: str, *, limit: int, before: datetime | None = None) -> Sequence[Job]:
+        query = self._client.collection(JOBS).where(filter=FieldFilter("owner", "==", owner))
+        if before is not None:
+            query = query.where(filter=FieldFilter("created_at", "<", before))
+        return _jobs_of(query.order_by("created_at", direction=Query.DESCENDING).limit(limit))
+
+    def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
+        query = self._client.collection(JOBS).where(filter=FieldFilter("due_at", "<=", now))
+        return _jobs_of(query.order_by("due_at").limit(limit))
+
+    def counts(self) -> Mapping[JobStatus, int]:
+        with unavailable_instead():
+            return {status: self._count(status) for status in JobStatus}
+
+    def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
+        deadline = time.monotonic() + timeout_seconds
+        job = self.get(job_id)
+        yield job
+        if job.status.is_terminal:
+            return
+        document = f"{self._documents}/{JOBS}/{job_id}"
+        with closing(self._listeners.worth_a_look(document, deadline=deadline)) as moments:
+            for _ in moments:
+                seen, job = job, self.get(job_id)
+                if job != seen:
+                    yield job
+                if job.status.is_terminal:
+                    return
+
+    def append_log(self, job_id: str, lines: Sequence[str], *, now: datetime) -> None:
+        moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        expires = log_expire_at(self.get(job_id), now=now)
+        with unavailable_instead():
+            self._log(job_id).append([f"{moment} {line}" for line in lines], expire_at=expires)
+
+    def tail_log(self, job_id: str, *, tail: int) -> Sequence[str]:
+        with unavailable_instead():
+            return self._log(job_id).tail(tail)
+
+    def beat(self, beat: WorkerBeat) -> None:
+        with unavailable_instead():
+            worker_document(self._client, beat.instance).set(beat_fields(beat), **PATIENCE)
+
+    def workers(self, *, seen_since: datetime) -> Sequence[WorkerBeat]:
+        fresh = FieldFilter("seen_at", ">=", seen_since)
+        query = self._client.collection(WORKERS).where(filter=fresh)
+        with unavailable_instead():
+            found = query.order_by("seen_at", direction=Query.DESCENDING).get(**PATIENCE)
+        return [beat_from(snapshot.to_dict() or {}) for snapshot in found]
+
+    def ping(self) -> None:
+        with unavailable_instead():
+            worker_document(self._client, "ping").get(retry=None, timeout=_PING_SECONDS)
+
+    def close(self) -> None:
+        self._listeners.close()
+        # Google's own close() leaves the channel open, and the threads that serve it.
+        self._client._firestore_api.transport.close()  # noqa: SLF001 - there is no public way
+        self._client.close()  # type: ignore[no-untyped-call]  # Google's
+
+    # --- pieces
+
+    def _read(self, job_id: str) -> Snapshot:
+        with unavailable_instead():
+            snapshot = job_document(self._client, job_id).get(**PATIENCE)
+        if not snapshot.exists:
+            raise JobNotFound
+        return snapshot
+
+    def _store(self, changed: Job, read: Snapshot, revision: str) -> None:
+        """Store the job unless it has changed since it was read."""
+        batch = self._client.batch()
+        batch.update(
+            job_document(self._client, changed.id),
+            job_fields(changed, revision=revision),
+            option=self._client.write_option(last_update_time=read.update_time),
+        )
+        key = key_document(self._client, changed)
+        if key is not None and expire_at(changed) != expire_at(_job_in(read)):
+            batch.set(key, key_fields(changed))  # It must not outlive the job, nor the job it.
+        batch.commit(**PATIENCE)
+
+    def _forget(self, job: Job) -> None:
+        batch = self._client.batch()
+        batch.delete(job_document(self._client, job.id))
+        if (key := key_document(self._client, job)) is not None:
+            kept = key.get(**PATIENCE)
+            if kept.exists and kept.get("job_id") == job.id:
+                unchanged = self._client.write_option(last_update_time=kept.update_time)
+                batch.delete(key, option=unchanged)
+        batch.commit(**PATIENCE)
+
+    def _count(self, status: JobStatus) -> int:
+        query = self._client.collection(JOBS).where(
+            filter=FieldFilter("status", "==", status.value)
+        )
+        rows = query.count().get(**PATIENCE)
+        return int(rows[0][0].value)  # type: ignore[index]  # it is a list of lists, typed as a list
+
+    def _log(self, job_id: str) -> JobLog:
+        document = job_document(self._client, job_id)
+        return JobLog(self._client, document, lines_kept=self._log_lines_per_job)
+
+
+def _job_in(snapshot: Snapshot) -> Job:
+    return job_from(snapshot.to_dict() or {})
+
+
+def _jobs_of(query: Query) -> Sequence[Job]:
+    with unavailable_instead():
+        return [_job_in(snapshot) for snapshot in query.get(**PATIENCE)]

@@ -1,0 +1,97 @@
+"""What Firestore must be set up with: every query that is made, its index, and the TTL fields.
+
+The emulator answers without any index, production does not. Terraform is tested against this list,
+and the queries the adapter really sends are tested against it too.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+JOBS = "jobs"
+LOG = "log"  # below each job
+IDEMPOTENCY = "idempotency"
+WORKERS = "workers"
+
+TTL_FIELD = "expire_at"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexField:
+    path: str
+    order: Literal["ASCENDING", "DESCENDING"] = "ASCENDING"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompositeIndex:
+    """An index Firestore does not keep by itself, over one collection (not a collection group)."""
+
+    collection: str
+    fields: tuple[IndexField, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A query by its shape: fields compared for equality, then those in a range or an order."""
+
+    made_by: str
+    collection: str
+    equal: tuple[str, ...] = ()
+    ordered: tuple[IndexField, ...] = ()
+    index: CompositeIndex | None = None  # None: one field at most, which Firestore indexes itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSetting:
+    """How one field of a collection group differs from Firestore's defaults."""
+
+    collection_group: str
+    path: str
+    ttl: bool = False
+    indexed: bool = False
+
+
+JOBS_OF_AN_OWNER = CompositeIndex(
+    collection=JOBS,
+    fields=(IndexField(path="owner"), IndexField(path="created_at", order="DESCENDING")),
+)
+
+COMPOSITE_INDEXES = (JOBS_OF_AN_OWNER,)
+
+QUERIES = (
+    Query(
+        made_by="list",
+        collection=JOBS,
+        equal=("owner",),
+        ordered=(IndexField(path="created_at", order="DESCENDING"),),
+        index=JOBS_OF_AN_OWNER,
+    ),
+    Query(made_by="due", collection=JOBS, ordered=(IndexField(path="due_at"),)),
+    Query(made_by="counts", collection=JOBS, equal=("status",)),
+    Query(
+        made_by="append_log, tail_log: the newest document",
+        collection=LOG,
+        ordered=(IndexField(path="last", order="DESCENDING"),),
+    ),
+    Query(
+        made_by="append_log, tail_log: documents below or from a line",
+        collection=LOG,
+        ordered=(IndexField(path="last"),),
+    ),
+    Query(made_by="delete: all of a job's log", collection=LOG),
+    Query(
+        made_by="workers",
+        collection=WORKERS,
+        ordered=(IndexField(path="seen_at", order="DESCENDING"),),
+    ),
+)
+
+FIELD_SETTINGS = (
+    # Firestore advises against indexing a TTL field: nearly equal values make one hot spot.
+    FieldSetting(collection_group=JOBS, path=TTL_FIELD, ttl=True),
+    FieldSetting(collection_group=LOG, path=TTL_FIELD, ttl=True),
+    FieldSetting(collection_group=IDEMPOTENCY, path=TTL_FIELD, ttl=True),
+    FieldSetting(collection_group=WORKERS, path=TTL_FIELD, ttl=True),
+    # Long, never asked for, and each line of a log would be an index entry of its own.
+    FieldSetting(collection_group=LOG, path="lines"),
+    FieldSetting(collection_group=JOBS, path="request.prompt"),
+)

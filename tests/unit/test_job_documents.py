@@ -1,0 +1,167 @@
+"""The stored form of a job in Firestore, and the list of what Firestore must be set up with."""
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.cloud.firestore_v1._helpers import decode_dict, encode_dict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.adapters.gcp import indexes
+from shared.adapters.gcp.indexes import COMPOSITE_INDEXES, FIELD_SETTINGS, QUERIES, IndexField
+from shared.adapters.gcp.job_documents import (
+    beat_fields,
+    beat_from,
+    expire_at,
+    job_fields,
+    job_from,
+)
+from shared.job import (
+    Artifact,
+    Job,
+    JobError,
+    Lease,
+    Phase,
+    RenderRequest,
+    RenderSummary,
+    Retention,
+)
+from shared.ports import WorkerBeat
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+# Firestore keeps microseconds, and integers of 64 bits.
+moments = st.timedeltas(timedelta(days=-365), timedelta(days=36500)).map(lambda by: NOON + by)
+texts = st.text(max_size=20)
+numbers = st.integers(-(2**63), 2**63 - 1)
+seconds = st.integers(0, 10**8)
+leases = st.builds(Lease, token=texts, worker=texts, claimed_at=moments, expires_at=moments)
+artifacts = st.builds(Artifact, key=texts, size_bytes=numbers, width=numbers, height=numbers)
+jobs = st.builds(
+    Job,
+    owner=texts,
+    request=st.builds(RenderRequest, prompt=texts, seed=numbers, duration_seconds=numbers),
+    created_at=moments,
+    retention=st.builds(Retention, artifact_seconds=seconds, job_seconds=seconds),
+    max_attempts=numbers,
+    attempt=numbers,
+    idempotency_key=st.none() | texts,
+    phase=st.none() | st.sampled_from(Phase),
+    lease=st.none() | leases,
+    published_at=st.none() | moments,
+    started_at=st.none() | moments,
+    finished_at=st.none() | moments,
+    artifacts=st.lists(artifacts, max_size=3).map(tuple),
+    summary=st.none()
+    | st.builds(
+        RenderSummary,
+        frames=numbers,
+        fps=numbers,
+        generation_seconds=st.floats(0, 1e6),
+        phase_seconds=st.dictionaries(
+            st.sampled_from([phase.value for phase in Phase]), st.floats(0, 1e6)
+        ),
+    ),
+    error=st.none() | st.builds(JobError, message=texts),
+)
+
+
+def as_read_back(document: dict) -> dict:
+    """Through Google's own wire form."""
+    return decode_dict(encode_dict(document), client=None)
+
+
+def every_value(value):
+    yield value
+    if isinstance(value, tuple):
+        for item in value:
+            yield from every_value(item)
+    if hasattr(value, "__dataclass_fields__"):
+        for field in fields(value):
+            yield from every_value(getattr(value, field.name))
+
+
+@given(jobs)
+def test_a_stored_job_reads_back_as_it_was(job):
+    back = job_from(as_read_back(job_fields(job, revision="r")))
+    assert back == job
+    # Google's own subclass of datetime counts nanoseconds, and would travel on from here.
+    assert {type(value) for value in every_value(back)} == {type(v) for v in every_value(job)}
+
+
+@given(jobs)
+def test_a_document_has_what_queries_need_from_the_same_job(job):
+    document = as_read_back(job_fields(job, revision="r"))
+    assert document["due_at"] == job.due_at
+    assert document["status"] == job.status.value
+    assert document["expire_at"] == expire_at(job)
+
+
+def test_a_field_a_newer_version_stored_is_ignored(a_job):
+    assert job_from(job_fields(a_job, revision="r") | {"mood": "sunny"}) == a_job
+
+
+@given(st.builds(WorkerBeat, instance=texts, seen_at=moments))
+def test_a_stored_heartbeat_reads_back_as_it_was(beat):
+    assert beat_from(as_read_back(beat_fields(beat))) == beat
+
+
+@given(jobs)
+def test_firestore_deletes_no_job_before_the_sweep_has_had_days_to(job):
+    if job.finished_at is None:
+        assert expire_at(job) is None
+    else:
+        assert expire_at(job) - job.due_at >= timedelta(days=7)
+
+
+# --- indexes
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.made_by)
+def test_a_query_over_several_fields_has_its_index(query):
+    wanted = (*(IndexField(path=path) for path in query.equal), *query.ordered)
+    if len(wanted) > 1:
+        assert query.index is not None
+        assert query.index.collection == query.collection
+        assert query.index.fields == wanted
+        assert query.index in COMPOSITE_INDEXES
+    else:
+        # Firestore keeps these itself, and refuses to be told to.
+        assert query.index is None
+
+
+def test_every_composite_index_serves_a_query():
+    assert {query.index for query in QUERIES} - {None} == set(COMPOSITE_INDEXES)
+
+
+def test_every_collection_expires_and_no_field_a_query_needs_is_left_unindexed():
+    groups = {indexes.JOBS, indexes.LOG, indexes.IDEMPOTENCY, indexes.WORKERS}
+    assert {one.collection_group for one in FIELD_SETTINGS if one.ttl} == groups
+    needed = {
+        (query.collection, path)
+        for query in QUERIES
+        for path in (*query.equal, *(field.path for field in query.ordered))
+    }
+    unindexed = {(one.collection_group, one.path) for one in FIELD_SETTINGS if not one.indexed}
+    assert not needed & unindexed
+
+
+@pytest.fixture
+def a_job() -> Job:
+    return Job(
+        id="job_1",
+        owner="ada",
+        request=RenderRequest(
+            prompt="a red circle",
+            model="wan2.1-demo",
+            duration_seconds=5,
+            resolution="480p",
+            preset="reference",
+            seed=7,
+        ),
+        request_hash="hash",
+        request_id="request",
+        created_at=NOON,
+        max_attempts=3,
+        retention=Retention(artifact_seconds=100, job_seconds=1000),
+    )
