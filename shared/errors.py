@@ -7,6 +7,7 @@ PromptreelError
 │   │   ├── UnsupportedContentType
 │   │   └── BodyTooLarge
 │   ├── Unauthenticated
+│   ├── UntrustedCaller
 │   ├── JobNotFound
 │   ├── IdempotencyConflict
 │   ├── JobAlreadyTerminal
@@ -23,6 +24,7 @@ PromptreelError
 │   ├── QueueUnavailable
 │   ├── ArtifactStoreUnavailable
 │   ├── BackendUnavailable
+│   ├── CertificatesUnavailable
 │   ├── RenderCrashed
 │   └── RenderTimedOut
 └── LeaseError                     not a failure: this worker has no right to the job
@@ -93,6 +95,16 @@ class Unauthenticated(RequesterError):
 
     def __init__(self) -> None:
         super().__init__("Send a valid API key: `Authorization: Bearer <key>`.")
+
+
+class UntrustedCaller(RequesterError):
+    """Not the Google service account that may call this address."""
+
+    code = "untrusted_caller"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Call with an OIDC token of the service account that is configured here.")
+        self.reason = reason  # for the log: it would help who tries
 
 
 class JobNotFound(RequesterError):
@@ -206,6 +218,12 @@ class ArtifactStoreUnavailable(TransientError):
 
 class BackendUnavailable(TransientError):
     code = "backend_unavailable"
+
+
+class CertificatesUnavailable(TransientError):
+    """Without Google's certificates nobody can tell who is calling."""
+
+    code = "certificates_unavailable"
 
 
 class RenderCrashed(TransientError):

@@ -16,6 +16,7 @@ from shared.errors import (
     ArtifactStoreUnavailable,
     BackendUnavailable,
     BodyTooLarge,
+    CertificatesUnavailable,
     ConfigurationError,
     Fault,
     IdempotencyConflict,
@@ -36,6 +37,7 @@ from shared.errors import (
     Unauthenticated,
     UnreadableMessage,
     UnsupportedContentType,
+    UntrustedCaller,
 )
 from shared.schemas import ErrorDetail, ErrorReply
 
@@ -48,6 +50,7 @@ STATUSES: Mapping[type[PromptreelError], int] = MappingProxyType(
         UnsupportedContentType: 415,
         BodyTooLarge: 413,
         Unauthenticated: 401,
+        UntrustedCaller: 403,
         JobNotFound: 404,
         IdempotencyConflict: 409,
         JobAlreadyTerminal: 409,
@@ -62,6 +65,7 @@ STATUSES: Mapping[type[PromptreelError], int] = MappingProxyType(
         QueueUnavailable: 503,
         ArtifactStoreUnavailable: 503,
         BackendUnavailable: 503,
+        CertificatesUnavailable: 503,
         RenderCrashed: 502,
         RenderTimedOut: 504,
         # A worker's own business: reaching a caller it would be a bug.

@@ -16,14 +16,14 @@ from anyio import to_thread
 from prometheus_client import start_http_server
 
 from services.gpu_worker.consumer import Consumer
-from services.gpu_worker.protocol import Load
-from services.gpu_worker.supervisor import Supervisor
+from services.gpu_worker.presence import Presence
+from services.gpu_worker.supervisor import supervisor_of
 from services.gpu_worker.workspace import open_workspace
 from shared.catalog import find_model
 from shared.config import Config, find_config, load_config
 from shared.errors import ConfigurationError, ModelUnavailable, PromptreelError, TransientError
 from shared.lifeline import exit_with_parent
-from shared.ports import Delivery, WorkerBeat
+from shared.ports import Delivery
 from shared.settings import read_settings
 from shared.telemetry import configure_logging
 from shared.wiring import Wiring, wire
@@ -42,27 +42,17 @@ class Worker:
 
     def __init__(self, wiring: Wiring, *, instance: str, workspace: Path) -> None:
         self._wiring = wiring
-        self._instance = instance
-        config = wiring.config
-        self._model = find_model(config.render.model)
-        self._supervisor = Supervisor(
-            Load(
-                model=self._model.name,
-                model_dir=config.model_dir,
-                device=config.render.device,
-                dtype=config.render.dtype,
-            ),
-            load_timeout_seconds=config.worker.load_timeout_seconds,
-            grace_seconds=config.worker.grace_seconds,
-        )
+        self._model = find_model(wiring.config.render.model)
+        self._supervisor = supervisor_of(wiring.config)
         self._consumer = Consumer(wiring, self._supervisor, instance=instance, workspace=workspace)
+        self._presence = Presence(wiring, self._supervisor, self._consumer, instance=instance)
         self._stopping = anyio.Event()
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises ``ModelUnavailable`` when no render is possible."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._supervisor.run)
-            tasks.start_soon(self._beat)
+            tasks.start_soon(self._presence.run)
             tasks.start_soon(self._sweep)
             tasks.start_soon(self._work)
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -102,29 +92,6 @@ class Worker:
         except TransientError as error:
             # The message comes back at its deadline, the job at the end of its lease.
             log.warning("message not answered", code=error.code)
-
-    async def _beat(self) -> None:
-        """Say that this worker lives, and at once when its model is loaded."""
-        while True:
-            await self._say_alive()
-            with anyio.move_on_after(self._wiring.config.worker.heartbeat_seconds):
-                if self._supervisor.model_loaded:
-                    await anyio.sleep_forever()
-                await self._supervisor.wait_ready()
-
-    async def _say_alive(self) -> None:
-        beat = WorkerBeat(
-            instance=self._instance,
-            model=self._model.name,
-            device=self._supervisor.device,
-            model_loaded=self._supervisor.model_loaded,
-            job_id=self._consumer.job_id,
-            seen_at=self._wiring.lifecycle.now(),
-        )
-        try:
-            await to_thread.run_sync(self._wiring.store.beat, beat)
-        except TransientError as error:
-            log.warning("heartbeat not stored", code=error.code)
 
     async def _sweep(self) -> None:
         while True:

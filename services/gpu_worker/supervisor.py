@@ -31,6 +31,7 @@ from services.gpu_worker.protocol import (
     RenderFailed,
     parse_event,
 )
+from shared.config import Config
 from shared.errors import (
     BackendUnavailable,
     InvalidRequest,
@@ -193,6 +194,21 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 escalate()
         await process.wait()
+
+
+def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) -> Supervisor:
+    """A supervisor for the model the configuration names."""
+    return Supervisor(
+        Load(
+            model=config.render.model,
+            model_dir=config.model_dir,
+            device=config.render.device,
+            dtype=config.render.dtype,
+        ),
+        load_timeout_seconds=config.worker.load_timeout_seconds,
+        grace_seconds=config.worker.grace_seconds,
+        command=command,
+    )
 
 
 async def _events(stream: ByteReceiveStream) -> AsyncGenerator[Event, None]:

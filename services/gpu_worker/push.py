@@ -1,0 +1,113 @@
+"""The worker that is pushed to: renders what stands in line, one at a time, first come first served.
+
+It lives on Trio in a thread of its own. A message is claimed only when its render can start; until
+then whoever brought it may give it up.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import structlog
+
+from services.gpu_worker.consumer import Consumer
+from services.gpu_worker.presence import Presence
+from services.gpu_worker.push_answers import Answer, PushAnswers
+from services.gpu_worker.supervisor import supervisor_of
+from shared.errors import TransientError
+from shared.ports import Delivery
+from shared.wiring import Wiring
+
+# Cloud Run kills ten seconds after it has said that it will.
+_STOP_POLL_SECONDS = 0.2
+
+log = structlog.get_logger("promptreel.push")
+
+
+class PushWorker:
+    """Made and used inside the event loop; the answers may be waited for in any thread."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        instance: str,
+        workspace: Path,
+        line_length: int,
+        command: Sequence[str],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self._answers = PushAnswers(wiring.queue)
+        pushed_to = replace(wiring, queue=self._answers)
+        self._supervisor = supervisor_of(wiring.config, command=command)
+        self._consumer = Consumer(
+            pushed_to, self._supervisor, instance=instance, workspace=workspace
+        )
+        self._presence = Presence(wiring, self._supervisor, self._consumer, instance=instance)
+        self._end_of_line, self._line = anyio.create_memory_object_stream[
+            tuple[Delivery, Future[Answer]]
+        ](line_length)
+        self._stop_requested = stop_requested
+        self._stopping = anyio.Event()
+
+    @property
+    def model_loaded(self) -> bool:
+        return self._supervisor.model_loaded
+
+    async def run(self) -> None:
+        """Until it is told to stop. Raises ``ModelUnavailable`` when no render is possible."""
+        with self._line, self._end_of_line:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._supervisor.run)
+                    tasks.start_soon(self._presence.run)
+                    tasks.start_soon(self._work)
+                    tasks.start_soon(self._watch_for_a_stop)
+                    await self._stopping.wait()
+                    await self._consumer.hand_back()
+                    # Now: a render may take longer to stop than its request may wait.
+                    self._answers.redeliver_all()
+                    tasks.cancel_scope.cancel()
+            finally:
+                self._stopping.set()
+                self._answers.redeliver_all()
+
+    def stop(self) -> None:
+        """Hand the running job back and answer every request."""
+        self._stopping.set()
+
+    def line_up(self, delivery: Delivery) -> Future[Answer]:
+        """Stand in line; to be delivered again at once when the line is full or closed."""
+        answer = self._answers.expect(delivery)
+        if self._stopping.is_set():
+            self._answers.release(delivery)
+            return answer
+        try:
+            self._end_of_line.send_nowait((delivery, answer))
+        except anyio.WouldBlock:
+            log.warning("line is full", job_id=delivery.message.job_id)
+            self._answers.release(delivery)
+        return answer
+
+    async def _work(self) -> None:
+        async for delivery, answer in self._line:
+            await self._supervisor.wait_ready()
+            if self._stopping.is_set():
+                return
+            # Given up while it stood in line: it must not be claimed.
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                await self._consumer.consume(delivery)
+            except TransientError as error:
+                # The job comes back at the end of its lease, the message when it is answered.
+                log.warning("message not answered", code=error.code)
+                self._answers.release(delivery)
+
+    async def _watch_for_a_stop(self) -> None:
+        while not self._stop_requested():  # noqa: ASYNC110 - it is the server's, and no event of ours
+            await anyio.sleep(_STOP_POLL_SECONDS)
+        log.info("worker stops")
+        self.stop()
