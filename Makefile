@@ -11,6 +11,8 @@ BIN    := $(VENV)/bin
 RUN    := $(VENV)/.run-installed
 DEV    := $(VENV)/.dev-installed
 PYTEST := $(BIN)/python -m pytest
+# The contract tests mostly wait for emulators; the others want the cores for themselves.
+TOGETHER := --numprocesses 4
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -26,13 +28,14 @@ up: $(RUN) ## Run the API and a worker on this machine until Ctrl-C.
 	@$(BIN)/promptreel up
 
 test: $(DEV) ## All tests.
-	@$(PYTEST) tests
+	@$(PYTEST) tests/contract $(TOGETHER)
+	@$(PYTEST) tests/unit tests/journey
 
 test-unit: $(DEV) ## Rules, adapters and routes, each by itself.
 	@$(PYTEST) tests/unit
 
 test-contract: $(DEV) ## What every adapter of a port promises.
-	@$(PYTEST) tests/contract
+	@$(PYTEST) tests/contract $(TOGETHER)
 
 test-journey: $(DEV) ## Whole jobs through real processes.
 	@$(PYTEST) tests/journey
@@ -61,5 +64,5 @@ $(RUN): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(RUN)
-	@$(PIP) --editable '.[api,worker,dev]'
+	@$(PIP) --editable '.[api,worker,gcp,dev]'
 	@touch $@

@@ -111,6 +111,35 @@ class RetentionDays(_Section):
         return self
 
 
+class Caller(_Section):
+    """A Google service that calls us: whom its tokens must name, and for whom they must be made."""
+
+    audience: str | None = None
+    service_account: str | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.audience is None) != (self.service_account is None):
+            raise ValueError("give audience and service_account together, or neither")
+        return self
+
+
+class Gcp(_Section):
+    project: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")
+    database: str = "(default)"
+    topic_prefix: str = Field(default="", pattern=r"^([A-Za-z][A-Za-z0-9._-]*)?$")
+    credentials_file: FilePath | None = None
+    signing: Literal["iam", "key_file", "public"] = "iam"
+    push: Caller = Caller()
+    scheduler: Caller = Caller()
+
+    @model_validator(mode="after")
+    def _a_key_file_to_sign_with(self) -> Self:
+        if self.signing == "key_file" and self.credentials_file is None:
+            raise ValueError("signing: key_file needs credentials_file")
+        return self
+
+
 def _default_models() -> dict[str, ModelFiles]:
     return {
         "wan2.1": ModelFiles(dir=Path("models/Wan2.1-T2V-1.3B-Diffusers")),
@@ -121,7 +150,7 @@ def _default_models() -> dict[str, ModelFiles]:
 class Config(_Section):
     """A valid configuration; all its paths are absolute."""
 
-    profile: Literal["local"] = "local"
+    profile: Literal["local", "gcp"] = "local"
     data_dir: FilePath = Path("state")
     prompt: str | None = None
     server: Server = Server()
@@ -133,6 +162,13 @@ class Config(_Section):
     artifacts: Artifacts = Artifacts()
     generate: Generate = Generate()
     retention: RetentionDays = RetentionDays()
+    gcp: Gcp = Gcp()
+
+    @model_validator(mode="after")
+    def _the_cloud_needs_a_project(self) -> Self:
+        if self.profile == "gcp" and self.gcp.project is None:
+            raise ValueError("gcp.project: name the Google Cloud project to use")
+        return self
 
     @model_validator(mode="after")
     def _the_default_render_is_possible(self) -> Self:
@@ -205,8 +241,12 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
 def _absolute(config: Config, folder: Path) -> Config:
     data_dir = folder / config.data_dir
     key_file = data_dir / config.server.key_file
+    credentials_file = config.gcp.credentials_file
+    if credentials_file is not None:
+        credentials_file = (folder / credentials_file).resolve()
     return config.model_copy(
         update={
+            "gcp": config.gcp.model_copy(update={"credentials_file": credentials_file}),
             "data_dir": data_dir.resolve(),
             "server": config.server.model_copy(update={"key_file": key_file.resolve()}),
             "models": {

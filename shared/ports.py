@@ -131,6 +131,13 @@ class MessageQueue(Protocol):
         """Let go of connections."""
 
 
+class CallerGuard(Protocol):
+    """Who may call an endpoint that is not for people."""
+
+    def check(self, authorization: str | None) -> None:
+        """Raises ``UntrustedCaller``, or ``CertificatesUnavailable`` when nobody can tell."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
     """A file in the artifact store."""

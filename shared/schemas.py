@@ -136,6 +136,16 @@ class Readiness(Reply):
     checks: dict[str, str]
 
 
+class Swept(Reply):
+    """What one sweep did, in jobs."""
+
+    published: int = Field(description="Had no message yet.")
+    requeued: int = Field(description="Taken back from a silent worker.")
+    ended: int = Field(description="Failed or canceled: no attempt was left.")
+    expired: int = Field(description="Their files were past retention.")
+    forgotten: int = Field(description="Were past retention themselves.")
+
+
 class ErrorDetail(Reply):
     code: str
     message: str

@@ -14,7 +14,7 @@ from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.config import Config
 from shared.errors import ConfigurationError, TransientError
 from shared.lifecycle import Lifecycle
-from shared.ports import ArtifactStore, JobStore, MessageQueue
+from shared.ports import ArtifactStore, CallerGuard, JobStore, MessageQueue
 from shared.telemetry import Metrics
 
 _SIGNING_KEY_BYTES = 32
@@ -29,6 +29,7 @@ class Wiring:
     queue: MessageQueue
     artifacts: ArtifactStore
     served_files: DiskArtifacts | None  # what the API serves itself; None: the links lead elsewhere
+    scheduler: CallerGuard | None  # who may ask the API to sweep; None: nobody may
     metrics: Metrics
     lifecycle: Lifecycle
 
@@ -39,25 +40,12 @@ class Wiring:
 
 
 def wire(config: Config) -> Wiring:
-    """Raises ``ConfigurationError`` when the data directory cannot be used."""
+    """Raises ``ConfigurationError`` when what the configuration names cannot be used."""
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True)
         signing_key = _signing_key(config.data_dir / "signing.key")
-        artifacts = DiskArtifacts(
-            config.data_dir / "artifacts",
-            bucket=config.artifacts.bucket,
-            signing_key=_derived(signing_key, "links"),
-        )
-        store = SqliteJobs(
-            config.data_dir / "jobs.sqlite3", log_lines_per_job=config.limits.log_lines_per_job
-        )
-        queue = SqliteQueue(
-            config.data_dir / "queue.sqlite3",
-            visibility_seconds=config.queue.visibility_seconds,
-            backoff_min_seconds=config.queue.backoff_min_seconds,
-            backoff_max_seconds=config.queue.backoff_max_seconds,
-            max_deliveries=config.queue.max_deliveries,
-        )
+        choose = _gcp_adapters if config.profile == "gcp" else _local_adapters
+        adapters = choose(config, signing_key)
     except OSError as error:
         reason = f"cannot be used: {error.strerror}"
         raise ConfigurationError(config.data_dir, [("data_dir", reason)]) from error
@@ -66,20 +54,85 @@ def wire(config: Config) -> Wiring:
     metrics = Metrics()
     lifecycle = Lifecycle(
         config=config,
-        store=store,
-        queue=queue,
-        artifacts=artifacts,
+        store=adapters.store,
+        queue=adapters.queue,
+        artifacts=adapters.artifacts,
         metrics=metrics,
         prompt_hash_key=_derived(signing_key, "prompts"),
     )
     return Wiring(
         config=config,
+        store=adapters.store,
+        queue=adapters.queue,
+        artifacts=adapters.artifacts,
+        served_files=adapters.served_files,
+        scheduler=adapters.scheduler,
+        metrics=metrics,
+        lifecycle=lifecycle,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Adapters:
+    store: JobStore
+    queue: MessageQueue
+    artifacts: ArtifactStore
+    served_files: DiskArtifacts | None = None
+    scheduler: CallerGuard | None = None
+
+
+def _local_adapters(config: Config, signing_key: bytes) -> _Adapters:
+    artifacts = DiskArtifacts(
+        config.data_dir / "artifacts",
+        bucket=config.artifacts.bucket,
+        signing_key=_derived(signing_key, "links"),
+    )
+    store = SqliteJobs(
+        config.data_dir / "jobs.sqlite3", log_lines_per_job=config.limits.log_lines_per_job
+    )
+    queue = SqliteQueue(
+        config.data_dir / "queue.sqlite3",
+        visibility_seconds=config.queue.visibility_seconds,
+        backoff_min_seconds=config.queue.backoff_min_seconds,
+        backoff_max_seconds=config.queue.backoff_max_seconds,
+        max_deliveries=config.queue.max_deliveries,
+    )
+    return _Adapters(store=store, queue=queue, artifacts=artifacts, served_files=artifacts)
+
+
+def _gcp_adapters(config: Config, _signing_key: bytes) -> _Adapters:
+    # Here, not above: Google's clients take a second to import, and one machine does without them.
+    from shared.adapters.gcp.credentials import told_as_configuration  # noqa: PLC0415
+    from shared.adapters.gcp.firestore_jobs import FirestoreJobs  # noqa: PLC0415
+    from shared.adapters.gcp.gcs_artifacts import GcsArtifacts  # noqa: PLC0415
+    from shared.adapters.gcp.oidc import caller_check  # noqa: PLC0415
+    from shared.adapters.gcp.pubsub_queue import PubsubQueue  # noqa: PLC0415
+
+    gcp = config.gcp
+    if gcp.project is None:
+        raise AssertionError("a gcp configuration has a project")
+    with told_as_configuration():
+        store = FirestoreJobs(
+            project=gcp.project,
+            database=gcp.database,
+            log_lines_per_job=config.limits.log_lines_per_job,
+        )
+        queue = PubsubQueue(
+            gcp.project,
+            prefix=gcp.topic_prefix,
+            visibility_seconds=config.queue.visibility_seconds,
+        )
+        artifacts = GcsArtifacts(
+            bucket=config.artifacts.bucket,
+            project=gcp.project,
+            credentials_file=gcp.credentials_file,
+            signing=gcp.signing,
+        )
+    return _Adapters(
         store=store,
         queue=queue,
         artifacts=artifacts,
-        served_files=artifacts,
-        metrics=metrics,
-        lifecycle=lifecycle,
+        scheduler=caller_check(gcp.scheduler),
     )
 
 

@@ -15,7 +15,7 @@ from services.api.errors import refuse_fields, register_error_handlers
 from services.api.gate import require_key
 from services.api.gauges import StateGauges
 from services.api.limits import StrictJson, check_body
-from services.api.routes import documentation, generate, health, jobs, operations, outputs
+from services.api.routes import documentation, generate, health, jobs, operations, outputs, sweep
 from services.api.specification import specification
 from services.api.waiting import WaitingRoom, seats_for
 from shared.schemas import ErrorReply
@@ -52,7 +52,7 @@ def create_app(wiring: Wiring, keys: KeyFile) -> OpenAPI:
     app.config["MAX_CONTENT_LENGTH"] = config.limits.body_max_bytes + 1
     app.extensions["promptreel"] = Api(wiring=wiring, keys=keys, waiting_room=_waiting_room(wiring))
     _register_checks(app)
-    for routes in (generate, jobs, outputs, health, operations):
+    for routes in (generate, jobs, outputs, health, operations, sweep):
         app.register_api(routes.surface)
     app.register_blueprint(documentation.surface)
     app.config["SPECIFICATION"] = specification(app)

@@ -19,10 +19,13 @@ PUBLIC_ENDPOINTS = frozenset(
 # Public with a signature, which the route checks; without one it needs a key like any other.
 SIGNED_ENDPOINTS = frozenset({"outputs.output"})
 
+# Google calls them with a token of its own, which the route checks.
+GOOGLE_ENDPOINTS = frozenset({"sweep.sweep"})
+
 
 def require_key() -> None:
     """Raises ``Unauthenticated``; a path that does not exist is left to be 404."""
-    if request.endpoint is None or request.endpoint in PUBLIC_ENDPOINTS:
+    if request.endpoint is None or request.endpoint in PUBLIC_ENDPOINTS | GOOGLE_ENDPOINTS:
         return
     if request.endpoint in SIGNED_ENDPOINTS and is_signed():
         return

@@ -4,12 +4,13 @@ import importlib.metadata
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,6 +23,9 @@ from services.cli.service import Service, ServiceFailed, port_is_free
 from shared.config import Config, find_config, load_config
 from shared.errors import PromptreelError
 from shared.settings import read_settings
+
+if TYPE_CHECKING:
+    from services.emulators.cloud import Cloud
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -42,10 +46,20 @@ ConfigOption = Annotated[
 ]
 
 
+class Profile(StrEnum):
+    CONFIGURED = "configured"  # what the configuration says
+    GCP_EMULATORS = "gcp-emulators"  # Google's emulators on this machine, for as long as it runs
+
+
 @app.command()
-def up(config: ConfigOption = None) -> None:
+def up(
+    config: ConfigOption = None,
+    profile: Annotated[
+        Profile, typer.Option(help="gcp-emulators: as in the cloud, on Google's own emulators.")
+    ] = Profile.CONFIGURED,
+) -> None:
     """Run the API and a worker here until Ctrl-C."""
-    with _told_plainly():
+    with _told_plainly(), ExitStack() as running:
         file, loaded = _load(config)
         server = loaded.server
         if not port_is_free(server.host, server.port):
@@ -56,16 +70,33 @@ def up(config: ConfigOption = None) -> None:
         ensure_model(loaded)
         key = client_key(loaded)
         _sigterm_interrupts()
-        with Service(
-            config_file=file,
-            host=server.host,
-            port=server.port,
-            log_format="console" if sys.stderr.isatty() else "json",
-            on_restart=lambda name: console.print(f"[yellow]the {name} died; restarting it[/]"),
-        ) as service:
-            service.wait_ready(timeout_seconds=_START_SECONDS)
-            _welcome(service.url, key.file)
-            service.run()
+        environment: Mapping[str, str] = {}
+        if profile is Profile.GCP_EMULATORS:
+            with console.status("starting Google's emulators"):
+                cloud = running.enter_context(_emulated_cloud(loaded))
+            file, environment = cloud.config_file, cloud.environment
+            for name, address in environment.items():
+                console.print(f"[dim]{name}={address}[/]")
+        service = running.enter_context(
+            Service(
+                config_file=file,
+                host=server.host,
+                port=server.port,
+                log_format="console" if sys.stderr.isatty() else "json",
+                environment=environment,
+                on_restart=lambda name: console.print(f"[yellow]the {name} died; restarting it[/]"),
+            )
+        )
+        service.wait_ready(timeout_seconds=_START_SECONDS)
+        _welcome(service.url, key.file)
+        service.run()
+
+
+def _emulated_cloud(config: Config) -> AbstractContextManager["Cloud"]:
+    # Here, not above: Google's clients take a second to import, and few commands need them.
+    from services.emulators.cloud import emulated_cloud  # noqa: PLC0415
+
+    return emulated_cloud(config, config.data_dir / "gcp-emulators")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Self
 
 import httpx
@@ -54,10 +55,11 @@ class Service:
         port: int,
         log_format: LogFormat,
         output: IO[bytes] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
         on_restart: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
-        self._environment = _environment(config_file, log_format)
+        self._environment = {**_environment(config_file, log_format), **environment}
         self._output = output
         self._on_restart = on_restart
         python = sys.executable

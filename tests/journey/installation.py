@@ -1,13 +1,14 @@
 """A whole Promptreel on this machine: real processes, real HTTP, a small model."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +62,12 @@ class Installation:
         return max(found, key=lambda child: child.create_time())
 
     @contextmanager
-    def running(self) -> Iterator["Installation"]:
+    def running(self, *options: str) -> Iterator["Installation"]:
         """`promptreel up`, ready to render; stopped as by Ctrl-C, and nothing is left of it."""
         self.write_config()
         with (self.folder / "up.log").open("ab") as log:
             self.up = subprocess.Popen(
-                [PROMPTREEL, "up", "--config", self.config_file],
+                tied([PROMPTREEL, "up", "--config", self.config_file, *options]),
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -109,6 +110,11 @@ class Installation:
         raise AssertionError(f"not ready in {START_SECONDS} s:\n{self.log}")
 
 
+def tied(command: list) -> list:
+    """The command, told to stop when the test run is killed: no fixture would do it then."""
+    return [*(["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []), *command]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -145,13 +151,30 @@ def wait_for(client: httpx.Client, job_id: str, *statuses: str, seconds: float =
     raise AssertionError(f"{job} is not {' or '.join(statuses)} after {seconds} s")
 
 
-@contextmanager
-def running_api(config_file: Path) -> Iterator[subprocess.Popen]:
+def running_api(config_file: Path, **environment: str) -> AbstractContextManager[subprocess.Popen]:
     """Only the API, as a container would run it."""
-    environment = {**os.environ, "PROMPTREEL_CONFIG": str(config_file)}
-    with (config_file.parent / "api.log").open("wb") as log:
+    return running_program(["-m", "services.api.main"], config_file, name="api", **environment)
+
+
+def running_worker(
+    config_file: Path, *, name: str = "worker", **environment: str
+) -> AbstractContextManager[subprocess.Popen]:
+    """Only a worker that pulls."""
+    module = ["-m", "services.gpu_worker.pull"]
+    return running_program(module, config_file, name=name, **environment)
+
+
+@contextmanager
+def running_program(
+    arguments: list[str], config_file: Path, *, name: str, **environment: str
+) -> Iterator[subprocess.Popen]:
+    """A Python program of ours; its log is in a file of its name beside the configuration."""
+    with (config_file.parent / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.api.main"], env=environment, stdout=log, stderr=log
+            tied([sys.executable, *arguments]),
+            env={**os.environ, "PROMPTREEL_CONFIG": str(config_file), **environment},
+            stdout=log,
+            stderr=log,
         )
     try:
         yield process

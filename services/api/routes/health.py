@@ -52,13 +52,17 @@ def _health() -> Health:
         workers=len(beats),
         jobs_queued=counts[JobStatus.QUEUED],
         jobs_running=counts[JobStatus.STARTED] + counts[JobStatus.PROGRESS],
-        message=_why(len(beats), ready),
+        message=_why(len(beats), ready, in_cloud=wiring.config.profile == "gcp"),
     )
 
 
-def _why(workers: int, ready: list[WorkerBeat]) -> str:
+def _why(workers: int, ready: list[WorkerBeat], *, in_cloud: bool) -> str:
     if ready:
         return f"{len(ready)} of {workers} live workers have their model loaded."
     if workers:
         return "A worker is loading its model. Jobs are accepted and wait for it."
+    if in_cloud:
+        return (
+            "No worker is alive: they are scaled to zero. Jobs are accepted; the next starts one."
+        )
     return "No worker is running. Jobs are accepted and wait until one starts."
