@@ -67,7 +67,7 @@ class PushWorker:
                     tasks.start_soon(self._watch_for_a_stop)
                     await self._stopping.wait()
                     await self._consumer.hand_back()
-                    # Now: a render may take longer to stop than its request may wait.
+                    # Now: a job that is being settled may take longer than the server may.
                     self._answers.redeliver_all()
                     tasks.cancel_scope.cancel()
             finally:
@@ -102,7 +102,7 @@ class PushWorker:
             try:
                 await self._consumer.consume(delivery)
             except TransientError as error:
-                # The job comes back at the end of its lease, the message when it is answered.
+                # The job comes back at the end of its lease, the message with this answer.
                 log.warning("message not answered", code=error.code)
                 self._answers.release(delivery)
 

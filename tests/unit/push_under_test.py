@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import functions_framework
@@ -17,10 +17,11 @@ from flask import Flask
 
 from services.gpu_worker.push_service import PushService
 from shared.config import Config
+from shared.errors import StoreUnavailable
 from shared.job import Job, JobStatus
-from shared.lifecycle import Submission
+from shared.lifecycle import Lifecycle, Submission
 from shared.messages import Message, encode
-from shared.wiring import Wiring
+from shared.wiring import Wiring, wire
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "services" / "gpu_worker" / "main.py"
@@ -92,6 +93,17 @@ def pushed_workers(config: Config) -> Iterator[Workers]:
     # The entry has set up the log of this process as if it were its own.
     structlog.reset_defaults()
     root.handlers, root.level = handlers, level
+
+
+class _NeverCompletes(Lifecycle):
+    def complete(self, *_arguments, **_fields):
+        raise StoreUnavailable("the database cannot be used")
+
+
+def wire_without_completion(config: Config) -> Wiring:
+    """A store that is away whenever a job is to be completed."""
+    wired = wire(config)
+    return replace(wired, lifecycle=_NeverCompletes(**vars(wired.lifecycle)))
 
 
 def submit(wiring: Wiring, prompt: str) -> Job:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.gpu_worker import consumer
 from shared.config import Config, load_config
 from shared.errors import ConfigurationError, StoreUnavailable
 from shared.job import JobStatus
@@ -22,6 +23,7 @@ from tests.unit.push_under_test import (
     status,
     submit,
     until,
+    wire_without_completion,
     write_config,
 )
 
@@ -156,6 +158,15 @@ def test_a_store_that_is_gone_when_the_claim_comes_has_it_delivered_again(wiring
     job = submit(wiring, "ok")
     assert open_worker(open_wiring=without_claims).push(job.id) == 503
     assert wiring.store.get(job.id) == job
+
+
+def test_a_store_that_is_gone_when_the_render_ends_has_it_delivered_again(
+    wiring, open_worker, monkeypatch
+):
+    monkeypatch.setattr(consumer, "_SETTLE_SECONDS", 0.5)  # twenty seconds are told no better
+    job = submit(wiring, "ok")
+    assert open_worker(open_wiring=wire_without_completion).push(job.id) == 503
+    assert not status(wiring, job).is_terminal
 
 
 def test_a_bug_and_a_mistake_of_the_operators_tell_the_caller_nothing(

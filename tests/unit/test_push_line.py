@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from services.gpu_worker import consumer
 from shared.config import Config, load_config
 from shared.job import JobStatus
 from shared.wiring import Wiring, wire
@@ -29,6 +30,7 @@ from tests.unit.push_under_test import (
     status,
     submit,
     until,
+    wire_without_completion,
     write_config,
 )
 
@@ -157,9 +159,26 @@ def test_a_worker_that_stops_hands_its_job_back_and_answers_everybody(wiring, op
         time.sleep(0.2)
         stop.append(True)
         # The render itself hears nothing and must be killed: nobody waits for that.
-        assert [answer.result(timeout=2) for answer in answers] == [503, 503]
+        assert [answer.result(timeout=1.5) for answer in answers] == [503, 503]
     after = [wiring.store.get(job.id) for job in (deaf, waiting)]
     assert [(job.status, job.attempt) for job in after] == [(JobStatus.QUEUED, 0)] * 2
+
+
+def test_a_stop_does_not_have_the_others_wait_for_a_job_that_is_being_settled(
+    wiring, open_worker, monkeypatch
+):
+    monkeypatch.setattr(consumer, "_SETTLE_SECONDS", 4)  # twenty seconds are told no better
+    stop = []
+    worker = open_worker(stop_requested=lambda: bool(stop), open_wiring=wire_without_completion)
+    rendered, waiting = submit(wiring, "ok"), submit(wiring, "ok")
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(worker.push, rendered.id)]
+        until(lambda: "finished in" in "".join(wiring.store.tail_log(rendered.id, tail=9)))
+        answers.append(threads.submit(worker.push, waiting.id))
+        time.sleep(0.2)
+        stop.append(True)
+        assert [answer.result(timeout=1.5) for answer in answers] == [503, 503]
+    assert wiring.store.get(waiting.id).attempt == 0
 
 
 # --- the process
