@@ -63,18 +63,12 @@ def health() -> flask.typing.ResponseReturnValue:
 def install(app: flask.Flask, service: PushService) -> None:
     app.extensions[_EXTENSION] = service
     app.add_url_rule("/health", view_func=health)
-    # In place of the framework's own, which would send the caller the exception's text.
-    app.register_error_handler(500, _bug)
 
 
 def _service() -> PushService:
     service = flask.current_app.extensions[_EXTENSION]
     assert isinstance(service, PushService)  # noqa: S101 - `install` put it there
     return service
-
-
-def _bug(_error: Exception) -> flask.typing.ResponseReturnValue:
-    return {"code": "internal_error"}, 500
 
 
 def _refusal(error: PromptreelError) -> flask.typing.ResponseValue:
