@@ -111,7 +111,7 @@ def test_an_unreadable_message_is_found_in_the_dead_letters_with_the_reason(
     path = subscription_path(project, names_of(TOPIC).dead_pull)
     dead = []
     for _ in range(2):
-        reply = subscriber.pull(subscription=path, max_messages=9, timeout=10)
+        reply = subscriber.pull(subscription=path, max_messages=9, timeout=4)
         dead += [one.message for one in reply.received_messages]
     assert len(dead) == 2
     by_data = {one.data: dict(one.attributes) for one in dead}
@@ -131,7 +131,7 @@ def test_one_look_finds_a_dead_letter_behind_many_unreadable_messages(queue, pub
 # --- leases
 
 
-def test_a_receipt_is_forgotten_when_its_message_comes_again(queue, publish):
+def test_a_receipt_is_forgotten_when_its_message_comes_again(queue):
     queue.publish(TOPIC, Message(job_id="job_1"))
     late = queue.receive([TOPIC], wait_seconds=10)
     current = queue.receive([TOPIC], wait_seconds=20)
