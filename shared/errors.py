@@ -170,6 +170,10 @@ class OperatorError(PromptreelError):
     code = "operator_error"
 
 
+# What a process exits with that cannot start: starting it again would only fail again.
+EXIT_CONFIGURATION = 2
+
+
 class ConfigurationError(OperatorError):
     """The configuration file cannot be used: which file, which keys, why."""
 

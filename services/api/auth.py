@@ -7,7 +7,6 @@ secret has 256 random bits, so a slow password hash would protect nothing more.
 import fcntl
 import hashlib
 import hmac
-import json
 import os
 import re
 import secrets
@@ -18,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -113,15 +111,11 @@ def _read(file: Path) -> _Snapshot:
     except OSError as error:
         raise ConfigurationError(file, [("", f"cannot be read: {error.strerror}")]) from error
     try:
-        document = _Document.model_validate(_parsed(text))
-    except (ValidationError, ValueError) as error:
+        document = _Document.model_validate_json(text)
+    except ValidationError as error:
         problem = f"is not a key file; {_HOW_TO_MEND}"
         raise ConfigurationError(file, [("", problem)]) from error
     return _Snapshot(version, MappingProxyType({key.id: key for key in document.keys}))
-
-
-def _parsed(text: bytes) -> Any:  # noqa: ANN401 - whatever the file holds
-    return json.loads(text)
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ from services.api import app
 from services.api.auth import KeyFile
 from services.api.context import Api
 from shared.config import Config, find_config, load_config
-from shared.errors import ConfigurationError
+from shared.errors import EXIT_CONFIGURATION, ConfigurationError
 from shared.lifeline import exit_with_parent
 from shared.settings import Settings, read_settings
 from shared.telemetry import configure_logging
@@ -33,8 +33,6 @@ _HEADER_READ_MILLISECONDS = 10_000
 _HEADER_BYTES = 64 * 1024
 # How long requests in work may take to end after SIGTERM; whoever waits for a job is let go at once.
 _STOP_SECONDS = 6
-# What a supervisor is told when starting again would only fail again.
-_EXIT_CONFIGURATION = 2
 # granian adds handlers and formats of its own; without them its lines come out as ours do.
 _LET_OUR_ROOT_LOG = {
     "formatters": {},
@@ -160,7 +158,7 @@ def _main() -> None:
         serve(read_settings(), port=arguments.port)
     except ConfigurationError as error:
         sys.stderr.write(_one_line(error) + "\n")
-        sys.exit(_EXIT_CONFIGURATION)
+        sys.exit(EXIT_CONFIGURATION)
 
 
 if __name__ == "__main__":

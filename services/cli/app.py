@@ -18,7 +18,7 @@ from rich.console import Console
 from services.cli import rendering
 from services.cli.client import RequestRefused
 from services.cli.client_key import client_key
-from services.cli.model_files import ensure_model, make_demo_model
+from services.cli.model_files import DEMO_MODEL, ensure_model, make_demo_model
 from services.cli.service import Service, ServiceFailed, port_is_free
 from shared.config import Config, find_config, load_config
 from shared.errors import PromptreelError
@@ -124,7 +124,7 @@ def make_demo_model_command(
     """Build a small Wan pipeline with random weights that any CPU can run."""
     with _told_plainly():
         if directory is None:
-            directory = _load(config)[1].models["wan2.1-demo"].dir
+            directory = _load(config)[1].models[DEMO_MODEL].dir
         make_demo_model(directory, seed=seed)
 
 
@@ -165,13 +165,10 @@ def _told_plainly() -> Iterator[None]:
     """Errors a person can mend are one message and an exit code, not a traceback."""
     try:
         yield
-    except (PromptreelError, RequestRefused) as error:
+    except (PromptreelError, RequestRefused, ServiceFailed, rendering.RenderFailed) as error:
+        console.print(str(error), style="red", markup=False)
         code = EXIT_USAGE if isinstance(error, PromptreelError) else EXIT_FAILED
-        console.print(str(error), style="red", markup=False)
         raise typer.Exit(code) from None
-    except (ServiceFailed, rendering.RenderFailed) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         console.print("stopped")
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -15,10 +15,8 @@ from typing import IO, Self
 
 import httpx
 
+from shared.errors import EXIT_CONFIGURATION
 from shared.settings import LogFormat
-
-# What a child exits with when restarting it would only fail again.
-EXIT_CONFIGURATION = 2
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 8.0

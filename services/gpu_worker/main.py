@@ -16,6 +16,7 @@ from services.gpu_worker.push_answers import Answer
 from services.gpu_worker.push_service import PushService
 from shared.config import find_config, load_config
 from shared.errors import (
+    EXIT_CONFIGURATION,
     ConfigurationError,
     OperatorError,
     PromptreelError,
@@ -29,7 +30,6 @@ from shared.telemetry import configure_logging
 log = structlog.get_logger("promptreel.push")
 
 _EXTENSION = "promptreel-push"
-_EXIT_CONFIGURATION = 2
 _BAD_REQUEST, _FORBIDDEN = 400, 403
 
 
@@ -82,7 +82,7 @@ def _configured_service() -> PushService:
         config = load_config(find_config(settings.config_file))
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
-        sys.exit(_EXIT_CONFIGURATION)
+        sys.exit(EXIT_CONFIGURATION)
     configure_logging(settings.log_format, service="worker")
     return PushService(config, instance=settings.instance)
 

@@ -21,7 +21,13 @@ from services.gpu_worker.supervisor import supervisor_of
 from services.gpu_worker.workspace import open_workspace
 from shared.catalog import find_model
 from shared.config import Config, find_config, load_config
-from shared.errors import ConfigurationError, ModelUnavailable, PromptreelError, TransientError
+from shared.errors import (
+    EXIT_CONFIGURATION,
+    ConfigurationError,
+    ModelUnavailable,
+    PromptreelError,
+    TransientError,
+)
 from shared.lifeline import exit_with_parent
 from shared.ports import Delivery
 from shared.settings import read_settings
@@ -31,8 +37,6 @@ from shared.wiring import Wiring, wire
 # Waiting longer would keep a worker that was told to stop.
 _RECEIVE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
-
-EXIT_CONFIGURATION = 2
 
 log = structlog.get_logger("promptreel.worker")
 

@@ -1,6 +1,7 @@
 """Stage 4, stitch: the segments' frames become the files the caller gets."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from services.gpu_worker.engine.video import encode_video, save_poster, save_spr
 from services.gpu_worker.pipeline.plan import Plan
 from services.gpu_worker.pipeline.watcher import Watcher, stop_if_canceled
 from services.gpu_worker.protocol import RenderedFile
+from shared.catalog import Size
 
 VIDEO_NAME = "final_video.mp4"
 POSTER_NAME = "poster.jpg"
@@ -33,25 +35,15 @@ def stitch(
     sheet_size = save_spritesheet(frames, spritesheet, size=size)
     watcher.log(f"stitch: {len(frames)} frames encoded, {video.stat().st_size / 1e6:.1f} MB")
     return (
-        RenderedFile(
-            kind="video",
-            path=video,
-            content_type="video/mp4",
-            width=size.width,
-            height=size.height,
-        ),
-        RenderedFile(
-            kind="poster",
-            path=poster,
-            content_type="image/jpeg",
-            width=size.width,
-            height=size.height,
-        ),
-        RenderedFile(
-            kind="spritesheet",
-            path=spritesheet,
-            content_type="image/jpeg",
-            width=sheet_size.width,
-            height=sheet_size.height,
-        ),
+        _file("video", video, "video/mp4", size),
+        _file("poster", poster, "image/jpeg", size),
+        _file("spritesheet", spritesheet, "image/jpeg", sheet_size),
+    )
+
+
+def _file(
+    kind: Literal["video", "poster", "spritesheet"], path: Path, content_type: str, size: Size
+) -> RenderedFile:
+    return RenderedFile(
+        kind=kind, path=path, content_type=content_type, width=size.width, height=size.height
     )
