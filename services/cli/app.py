@@ -19,7 +19,7 @@ from services.cli import rendering
 from services.cli.client import RequestRefused
 from services.cli.client_key import client_key
 from services.cli.model_files import DEMO_MODEL, ensure_model, make_demo_model
-from services.cli.service import Service, ServiceFailed, port_is_free
+from services.cli.service import Service, ServiceFailed, free_port, port_is_free
 from shared.config import Config, find_config, load_config
 from shared.errors import PromptreelError
 from shared.settings import read_settings
@@ -62,9 +62,10 @@ def up(
     with _told_plainly(), ExitStack() as running:
         file, loaded = _load(config)
         server = loaded.server
-        if not port_is_free(server.host, server.port):
+        port = server.port or free_port(server.host)
+        if not port_is_free(server.host, port):
             raise ServiceFailed(
-                f"port {server.port} on {server.host} is taken; "
+                f"port {port} on {server.host} is taken; "
                 "set another server.port in the configuration"
             )
         ensure_model(loaded)
@@ -81,7 +82,7 @@ def up(
             Service(
                 config_file=file,
                 host=server.host,
-                port=server.port,
+                port=port,
                 log_format="console" if sys.stderr.isatty() else "json",
                 environment=environment,
                 on_restart=lambda name: console.print(f"[yellow]the {name} died; restarting it[/]"),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import av
+import httpx
 import psutil
 import pytest
 
@@ -126,6 +127,19 @@ def test_up_prints_a_curl_line_that_works(installation):
         reply = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)  # noqa: S602 - what a person would paste
         job_id = re.search(r'"id": ?"(job_[0-9a-f]+)"', reply.stdout).group(1)
         client.post(f"/v1/jobs/{job_id}/cancel")
+
+
+def test_up_takes_any_free_port_when_told_so_and_says_which(installation):
+    installation.config["server"] = {"port": 0}
+    installation.write_config()
+    up = subprocess.Popen([PROMPTREEL, "up"], cwd=installation.folder, stderr=subprocess.PIPE)
+    try:
+        said = next(line for line in up.stderr if b"is up at" in line).decode()
+        url = re.search(r"http://[0-9.]+:\d+", said).group()
+        assert httpx.get(f"{url}/healthz").status_code == 200
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=20)
 
 
 def test_version_is_the_packages():
