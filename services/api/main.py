@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from shared.errors import EXIT_CONFIGURATION, ConfigurationError
 from shared.lifeline import exit_with_parent
 from shared.settings import Settings, read_settings
 from shared.telemetry import configure_logging
-from shared.wiring import wire
+from shared.wiring import Wiring, wire
 
 log = structlog.get_logger("promptreel.api")
 
@@ -49,7 +50,12 @@ def create_app() -> Flask:
         raise SystemExit(_one_line(error)) from error
 
 
-def serve(settings: Settings, *, port: int | None = None) -> None:
+def serve(
+    settings: Settings,
+    *,
+    port: int | None = None,
+    open_wiring: Callable[[Config], Wiring] = wire,
+) -> None:
     """Serve until SIGTERM or SIGINT, at the configuration's port if no other is given.
 
     Raises ``ConfigurationError`` when it cannot start.
@@ -63,7 +69,7 @@ def serve(settings: Settings, *, port: int | None = None) -> None:
     host, port = _free_address(config, file, config.server.port if port is None else port)
     log.info("starting", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
     server = _server(host, port, threads=config.server.threads)
-    server.serve(target_loader=partial(_build, settings), wrap_loader=False)
+    server.serve(target_loader=partial(_build, settings, open_wiring), wrap_loader=False)
 
 
 def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
@@ -86,13 +92,13 @@ def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
     )
 
 
-def _build(settings: Settings) -> Flask:
+def _build(settings: Settings, open_wiring: Callable[[Config], Wiring] = wire) -> Flask:
     """The app in the process that serves it."""
     # Granian's serving process outlives a killed main process by itself, and keeps the port.
     exit_with_parent()
     configure_logging(settings.log_format, service="api")
     config = load_config(find_config(settings.config_file))
-    built = app.create_app(wire(config), KeyFile(config.server.key_file))
+    built = app.create_app(open_wiring(config), KeyFile(config.server.key_file))
     _let_go_on_stop(built.extensions["promptreel"])
     return built
 

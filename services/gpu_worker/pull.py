@@ -7,6 +7,7 @@ one, the render process included, has ended before the process does.
 import argparse
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from prometheus_client import start_http_server
 
 from services.gpu_worker.consumer import Consumer
 from services.gpu_worker.presence import Presence
-from services.gpu_worker.supervisor import supervisor_of
+from services.gpu_worker.supervisor import RENDER_PROCESS, supervisor_of
 from services.gpu_worker.workspace import open_workspace
 from shared.catalog import find_model
 from shared.config import Config, find_config, load_config
@@ -44,10 +45,17 @@ log = structlog.get_logger("promptreel.worker")
 class Worker:
     """Receives messages, keeps the supervisor running, says it is alive, sweeps."""
 
-    def __init__(self, wiring: Wiring, *, instance: str, workspace: Path) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        instance: str,
+        workspace: Path,
+        command: Sequence[str] = RENDER_PROCESS,
+    ) -> None:
         self._wiring = wiring
         self._model = find_model(wiring.config.render.model)
-        self._supervisor = supervisor_of(wiring.config)
+        self._supervisor = supervisor_of(wiring.config, command=command)
         self._consumer = Consumer(wiring, self._supervisor, instance=instance, workspace=workspace)
         self._presence = Presence(wiring, self._supervisor, self._consumer, instance=instance)
         self._stopping = anyio.Event()
@@ -117,19 +125,26 @@ def main() -> None:
         settings = read_settings()
         config = load_config(find_config(settings.config_file))
         configure_logging(settings.log_format, service="worker")
-        _run(config, settings.instance)
+        run_worker(config, settings.instance)
     except (ConfigurationError, ModelUnavailable) as error:
         sys.stderr.write(f"{error.message}\n")
         sys.exit(EXIT_CONFIGURATION)
 
 
-def _run(config: Config, instance: str) -> None:
-    wiring = wire(config)
+def run_worker(
+    config: Config,
+    instance: str,
+    *,
+    open_wiring: Callable[[Config], Wiring] = wire,
+    command: Sequence[str] = RENDER_PROCESS,
+) -> None:
+    """Until SIGTERM or SIGINT. Raises ``ConfigurationError`` and ``ModelUnavailable``."""
+    wiring = open_wiring(config)
     try:
         if config.worker.metrics_port is not None:
             _serve_metrics(wiring, config.worker.metrics_port)
         with open_workspace(config.data_dir / "work", instance=instance) as workspace:
-            worker = Worker(wiring, instance=instance, workspace=workspace)
+            worker = Worker(wiring, instance=instance, workspace=workspace, command=command)
             anyio.run(worker.run, backend="trio")
     except* PromptreelError as group:
         # A task group raises what one of its tasks raised as a group of one.
