@@ -11,7 +11,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -43,7 +43,7 @@ _SECRET_FIELDS = frozenset({"prompt", "negative_prompt", "authorization", "token
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def configure_logging(log_format: LogFormat, *, service: str) -> None:
+def configure_logging(log_format: LogFormat, *, service: str, stream: TextIO | None = None) -> None:
     """Send every log line of this process, ours or a library's, to stderr in one format."""
 
     def name_service(_logger: Any, _method: str, event: EventDict) -> EventDict:  # noqa: ANN401 - structlog's processor type
@@ -76,7 +76,7 @@ def configure_logging(log_format: LogFormat, *, service: str) -> None:
                 exception_formatter=structlog.dev.plain_traceback,  # it is text by then
             )
         )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=last)
     )

@@ -18,7 +18,7 @@ from rich.console import Console
 from services.cli import rendering
 from services.cli.client import RequestRefused
 from services.cli.client_key import client_key
-from services.cli.model_files import DEMO_MODEL, ensure_model, make_demo_model
+from services.cli.model_files import DEMO_MODEL, ensure_model, has_model, make_demo_model
 from services.cli.service import Service, ServiceFailed, free_port, port_is_free
 from shared.config import Config, find_config, load_config
 from shared.errors import PromptreelError
@@ -130,6 +130,42 @@ def make_demo_model_command(
 
 
 @app.command()
+def torture(
+    seed: Annotated[
+        int | None, typer.Option(help="Draws the same faults again; by default a new one.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long to go on hurting.")] = 5.0,
+    profile: Annotated[
+        Profile, typer.Option(help="gcp-emulators: as in the cloud, on Google's own emulators.")
+    ] = Profile.CONFIGURED,
+    real: Annotated[
+        bool, typer.Option("--real", help="Render with the demo model, not with a stand-in.")
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option(help="An empty folder for logs, jobs and history, to be kept.")
+    ] = None,
+) -> None:
+    """Hurt an installation of its own on purpose, and prove that no job is lost or doubled.
+
+    Exits 0 if every invariant held, 1 if one did not.
+    """
+    from services.cli.torture import run_torture  # noqa: PLC0415 - few commands need what it needs
+
+    with _told_plainly():
+        _sigterm_interrupts()
+        held = run_torture(
+            console,
+            seed=seed,
+            minutes=minutes,
+            in_cloud=profile is Profile.GCP_EMULATORS,
+            real_model_dir=_demo_model_dir() if real else None,
+            keep=keep,
+        )
+    if not held:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(f"promptreel {importlib.metadata.version('promptreel')}")
@@ -138,6 +174,13 @@ def version() -> None:
 def _load(named: Path | None) -> tuple[Path | None, Config]:
     file = find_config(named or read_settings().config_file)
     return file, load_config(file)
+
+
+def _demo_model_dir() -> Path:
+    directory = _load(None)[1].models[DEMO_MODEL].dir
+    if not has_model(directory):
+        make_demo_model(directory)
+    return directory
 
 
 def _welcome(url: str, key_file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from services.emulators.gcs import gcs_server
+from services.emulators.gcs import GcsServer, gcs_server
 from services.emulators.google import firestore_emulator, pubsub_emulator
 from shared.adapters.gcp.pubsub_topology import PushTarget, Redelivery, create_topology
 from shared.config import Config
@@ -26,6 +26,13 @@ class Cloud:
 
     environment: Mapping[str, str]
     config_file: Path
+    gcs: GcsServer
+
+    @contextmanager
+    def spoken_to(self) -> Iterator[None]:
+        """This process takes the emulators for Google, too."""
+        with _environment(self.environment):
+            yield
 
 
 @contextmanager
@@ -54,7 +61,7 @@ def emulated_cloud(
         config_file = folder / "promptreel.yaml"
         settings = _in_the_cloud(config, key_file)
         config_file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        yield Cloud(environment=environment, config_file=config_file)
+        yield Cloud(environment=environment, config_file=config_file, gcs=gcs)
 
 
 def _in_the_cloud(config: Config, key_file: Path) -> dict[str, Any]:
