@@ -172,5 +172,11 @@ class ArtifactStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove a file; nothing happens if it is gone."""
 
+    def delete_all(self, folder: str) -> None:
+        """Remove every file below a folder, ``videos/2026-01/job_1``, and no other folder's.
+
+        Nothing happens if there is none.
+        """
+
     def close(self) -> None:
         """Let go of connections."""

@@ -32,10 +32,18 @@ def objects_api(objects: Objects, accounts: ServiceAccounts) -> Blueprint:
 
     @routes.get("/storage/v1/b/<bucket>/o")
     def list_objects(bucket: str) -> Response:
-        for unknown in {"delimiter", "pageToken", "versions"} & set(request.args):
+        for unknown in {"delimiter", "versions"} & set(request.args):
             raise not_implemented(unknown)
-        found = objects.list(bucket, prefix=request.args.get("prefix", ""))
-        return jsonify(kind="storage#objects", items=[as_resource(there) for there in found])
+        page = objects.list(
+            bucket,
+            prefix=request.args.get("prefix", ""),
+            after=request.args.get("pageToken", ""),
+            at_most=request.args.get("maxResults", type=int),
+        )
+        items = [as_resource(there) for there in page.objects]
+        # Google's token is opaque; here it is a name.
+        token = {} if page.next_after is None else {"nextPageToken": page.next_after}
+        return jsonify(kind="storage#objects", items=items, **token)
 
     @routes.get("/storage/v1/b/<bucket>/o/<path:name>")
     @routes.get("/download/storage/v1/b/<bucket>/o/<path:name>")

@@ -79,6 +79,14 @@ class StoredObject:
     updated_at: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Part of a list."""
+
+    objects: Sequence[StoredObject]
+    next_after: str | None  # the name that the next page comes after; None at the end
+
+
 class Objects:
     """The objects of all buckets. Every method may raise ``GcsError``."""
 
@@ -91,6 +99,8 @@ class Objects:
         self._buckets: dict[str, bool] = {}
         self._objects: dict[tuple[str, str], StoredObject] = {}
         self._last_generation = 0
+        # Google's own limit; a page may be shorter, whatever is asked for.
+        self.longest_page = 1000
         for file in self._records.iterdir():
             self._load(file)
 
@@ -156,10 +166,22 @@ class Objects:
     def content(self, there: StoredObject) -> Path:
         return self._contents / there.content
 
-    def list(self, bucket: str, *, prefix: str) -> Sequence[StoredObject]:
+    def list(
+        self, bucket: str, *, prefix: str, after: str = "", at_most: int | None = None
+    ) -> Page:
+        """The objects whose name begins so and comes after another, in the order of names."""
         self.is_public(bucket)
-        names = sorted(name for owner, name in list(self._objects) if owner == bucket)
-        return [self._objects[bucket, name] for name in names if name.startswith(prefix)]
+        found = sorted(
+            (
+                there
+                for (owner, name), there in list(self._objects.items())
+                if owner == bucket and name.startswith(prefix) and name > after
+            ),
+            key=lambda there: there.name,
+        )
+        size = min(at_most or self.longest_page, self.longest_page)
+        next_after = found[size - 1].name if len(found) > size else None
+        return Page(objects=found[:size], next_after=next_after)
 
     def patch(
         self,

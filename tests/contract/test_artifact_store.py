@@ -13,7 +13,8 @@ import pytest
 
 from shared.errors import ArtifactExpired, ArtifactStoreUnavailable, LinkTampered
 
-KEY = "videos/2026-01/job_1/final_video.mp4"
+FOLDER = "videos/2026-01/job_1"
+KEY = f"{FOLDER}/final_video.mp4"
 MP4 = "video/mp4"
 
 PUT = """
@@ -127,6 +128,7 @@ def test_a_key_that_leads_out_of_the_bucket_is_refused(artifact_store, clip, noo
         lambda: artifact_store.put(key, clip, content_type=MP4),
         lambda: artifact_store.link(key, expires_in_seconds=60, now=noon),
         lambda: artifact_store.delete(key),
+        lambda: artifact_store.delete_all(key),
     ):
         with pytest.raises(ValueError, match="key"):
             call()
@@ -208,3 +210,63 @@ def test_a_key_can_be_stored_again_after_it_was_deleted(artifact_store, clip, ot
     artifact_store.put(KEY, clip, content_type=MP4)
     artifact_store.delete(KEY)
     assert artifact_store.put(KEY, other_clip, content_type=MP4).sha256 == sha256(other_clip)
+
+
+# --- delete_all
+
+
+@pytest.fixture
+def is_stored(stored_bytes) -> Callable[[str], bool]:
+    def look(key: str) -> bool:
+        try:
+            stored_bytes(key)
+        except ArtifactExpired:
+            return False
+        return True
+
+    return look
+
+
+def test_a_deleted_folder_has_no_file_and_deleting_again_is_no_error(
+    artifact_store, is_stored, clip
+):
+    keys = [f"{FOLDER}/final_video.mp4", f"{FOLDER}/poster.jpg", f"{FOLDER}/parts/1.mp4"]
+    for key in keys:
+        artifact_store.put(key, clip, content_type=MP4)
+    for _ in range(2):
+        artifact_store.delete_all(FOLDER)
+        assert not any(map(is_stored, keys))
+
+
+def test_deleting_a_folder_leaves_the_others_whatever_they_are_called(
+    artifact_store, is_stored, clip
+):
+    others = [f"{FOLDER}0/v.mp4", f"{FOLDER}.mp4", "videos/2026-01/job_/v.mp4", "job_1/v.mp4"]
+    for key in (KEY, *others):
+        artifact_store.put(key, clip, content_type=MP4)
+    artifact_store.delete_all(FOLDER)
+    assert not is_stored(KEY)
+    assert all(map(is_stored, others))
+
+
+def test_a_file_is_no_folder(artifact_store, is_stored, clip):
+    artifact_store.put(KEY, clip, content_type=MP4)
+    artifact_store.delete_all(KEY)
+    assert is_stored(KEY)
+
+
+def test_a_key_can_be_stored_again_after_its_folder_was_deleted(artifact_store, clip, other_clip):
+    artifact_store.put(KEY, clip, content_type=MP4)
+    artifact_store.delete_all(FOLDER)
+    assert artifact_store.put(KEY, other_clip, content_type=MP4).sha256 == sha256(other_clip)
+
+
+def test_many_may_delete_a_folder_at_once(artifact_store, open_artifact_store, is_stored, clip):
+    keys = [f"{FOLDER}/{number}.mp4" for number in range(20)]
+    for key in keys:
+        artifact_store.put(key, clip, content_type=MP4)
+    with closing(open_artifact_store()) as another, ThreadPoolExecutor(4) as threads:
+        stores = [artifact_store, another] * 2
+        for deleting in [threads.submit(store.delete_all, FOLDER) for store in stores]:
+            deleting.result(timeout=60)
+    assert not any(map(is_stored, keys))

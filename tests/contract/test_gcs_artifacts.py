@@ -149,6 +149,18 @@ def test_looking_at_what_is_there_and_removing_it_are_tried_again_too(
         follow(artifact_store.link(KEY, expires_in_seconds=60, now=noon).url, noon)
 
 
+def test_a_folder_of_several_pages_is_deleted_though_the_server_is_busy(artifact_store, gcs, clip):
+    keys = [f"videos/2026-01/job_1/{number}.mp4" for number in range(7)]
+    for key in (*keys, "videos/2026-01/job_10/0.mp4"):
+        artifact_store.put(key, clip, content_type=MP4)
+    gcs.objects.longest_page = 3
+    gcs.faults.fail(2, path="/storage/")
+    artifact_store.delete_all("videos/2026-01/job_1")
+    assert gcs.faults.pending == 0
+    left = [there.name for there in gcs.objects.list("bucket", prefix="videos/").objects]
+    assert left == ["videos/2026-01/job_10/0.mp4"]
+
+
 def test_our_own_object_and_another_attempts_are_told_apart(artifact_store, gcs, clip, tmp_path):
     gcs.faults.cut_answer()
     with capture_logs() as logs:
@@ -262,6 +274,7 @@ def test_every_call_says_that_the_store_is_unavailable_and_not_where_it_is(opene
         lambda: store.put(KEY, clip, content_type=MP4),
         lambda: store.link(KEY, expires_in_seconds=60, now=noon),
         lambda: store.delete(KEY),
+        lambda: store.delete_all("videos/2026-01/job_1"),
     ):
         for status in ("503 Service Unavailable", "403 Forbidden", "400 Bad Request"):
             gcs.faults.fail(100, status=status)

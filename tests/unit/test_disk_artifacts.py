@@ -48,6 +48,19 @@ def test_deleting_tidies_the_folders_it_emptied_and_never_the_bucket(root, clip)
     assert list((root / "bucket").iterdir()) == []
 
 
+def test_deleting_a_folder_tidies_those_it_emptied_and_never_the_bucket(root, clip):
+    store = open_store(root)
+    for key in (KEY, KEY.replace("final_video", "parts/1"), KEY.replace("job_1", "job_2")):
+        store.put(key, clip, content_type="video/mp4")
+    store.delete_all("videos/2026-01/job_1")
+    assert not (root / "bucket/videos/2026-01/job_1").exists()
+    assert (root / "bucket/videos/2026-01/job_2").exists()
+    store.delete_all("videos/2026-01/job_2")
+    assert list((root / "bucket").iterdir()) == []
+    store.delete_all("videos/2026-01/job_2")
+    assert (root / "bucket").exists()
+
+
 def test_what_a_killed_copy_left_is_removed_at_a_later_start(root):
     open_store(root)
     old, copied_now = root / ".partial/old", root / ".partial/new"

@@ -142,10 +142,22 @@ def test_googles_client_describes_changes_lists_and_removes(client):
     assert bucket.get_blob(NAME) is None
 
 
+def test_a_list_comes_in_pages_in_the_order_of_names(client):
+    bucket = client.bucket("private")
+    for name in ("b/2", "b/10", "a", "b/1", "c"):
+        bucket.blob(name).upload_from_string(b"bytes")
+    listed = client.list_blobs("private", prefix="b/", page_size=2)
+    pages = [[blob.name for blob in page] for page in listed.pages]
+    assert pages == [["b/1", "b/10"], ["b/2"]]
+    assert [blob.name for blob in client.list_blobs("private", page_size=5)] == sorted(
+        ["a", "b/1", "b/10", "b/2", "c"]
+    )
+
+
 def test_objects_survive_a_restart(tmp_path):
     for generations in range(2):
         with gcs_server(data=tmp_path, buckets=["private"]) as server:
-            assert len(server.objects.list("private", prefix="")) == generations
+            assert len(server.objects.list("private", prefix="").objects) == generations
             httpx.post(
                 f"{server.url}/upload/storage/v1/b/private/o?uploadType=media&name=a",
                 content=b"bytes",

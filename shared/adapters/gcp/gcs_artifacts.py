@@ -10,7 +10,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -126,10 +126,17 @@ class GcsArtifacts:
     def delete(self, key: str) -> None:
         _check_key(key)
         with _translated("the file cannot be removed"):
-            try:
-                self._bucket.delete_blob(key, retry=self._retry(), timeout=self._timeout())
-            except NotFound:
-                return
+            self._remove(key)
+
+    def delete_all(self, folder: str) -> None:
+        _check_key(folder)
+        with _translated("the files cannot be removed"):
+            # With the slash: `job_1` is the beginning of `job_10` too.
+            found = self._client.list_blobs(
+                self._bucket, prefix=f"{folder}/", retry=self._retry(), timeout=self._timeout()
+            )
+            for blob in found:
+                self._remove(blob.name)
 
     def close(self) -> None:
         self._client.close()
@@ -145,6 +152,10 @@ class GcsArtifacts:
             return KeyFileSigner(cast("service_account.Credentials", credentials))
         retry = self._retry(at_most_seconds=_LINK_SECONDS)
         return IamSigner(cast("ServiceAccount", credentials), iam_url=iam_url, retry=retry)
+
+    def _remove(self, key: str) -> None:
+        with suppress(NotFound):
+            self._bucket.delete_blob(key, retry=self._retry(), timeout=self._timeout())
 
     def _create_once(self, key: str, file: BinaryIO, content: _Content, content_type: str) -> Blob:
         """The object that is there afterwards: this upload's, or the one that came first."""

@@ -67,11 +67,19 @@ class DiskArtifacts:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise ArtifactStoreUnavailable(f"the file cannot be removed ({_why(error)})") from error
-        for folder in list(path.parents)[: len(PurePosixPath(key).parents) - 1]:
-            try:
-                folder.rmdir()
-            except OSError:  # not empty: others still live here
-                break
+        self._remove_emptied_folders(path)
+
+    def delete_all(self, folder: str) -> None:
+        path = self._path(folder)
+        try:
+            while path.is_dir():
+                # Another sweep may be removing the same: what it was faster at is done.
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+        except OSError as error:
+            why = _why(error)
+            raise ArtifactStoreUnavailable(f"the files cannot be removed ({why})") from error
+        self._remove_emptied_folders(path)
 
     def open_link(self, key: str, *, expires: str, signature: str, now: datetime) -> Path:
         """The file behind a link. Raises ``LinkTampered``, then ``ArtifactExpired``."""
@@ -101,13 +109,13 @@ class DiskArtifacts:
 
     def _create_once(self, source: Path, target: Path) -> None:
         """Copy, flush, then give it its name in one step: nobody ever sees half a file."""
-        target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=self._partial)
         try:
             with os.fdopen(descriptor, "wb") as copy, source.open("rb") as original:
                 shutil.copyfileobj(original, copy, _CHUNK_BYTES)
                 copy.flush()
                 os.fsync(copy.fileno())
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(name, target)
             except FileExistsError:
@@ -118,6 +126,17 @@ class DiskArtifacts:
             _flush(folder)  # The folders may be new too: a power cut must not take them.
             if folder == self._folder:
                 break
+
+    def _remove_emptied_folders(self, removed: Path) -> None:
+        for folder in removed.parents:
+            if folder == self._folder:
+                return
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue  # Another sweep was faster.
+            except OSError:  # not empty: others still live here
+                return
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
