@@ -28,6 +28,8 @@ from shared.errors import JobAlreadyTerminal, LeaseHeld, LeaseLost
 PUBLISH_GRACE = timedelta(seconds=10)
 # A queued job nobody claimed for this long gets a second message, in case the first was lost.
 REPUBLISH_AFTER = timedelta(hours=1)
+# An upload still under way when its job ended has arrived, or has failed, after this time.
+UPLOAD_GRACE = timedelta(seconds=60)
 
 
 class JobStatus(StrEnum):
@@ -151,8 +153,9 @@ class Job:
     started_at: datetime | None = None  # of the first attempt
     finished_at: datetime | None = None  # when it became terminal
     cancel_requested_at: datetime | None = None
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()  # expired ones too, until their files are removed
     artifacts_expired_at: datetime | None = None
+    leftovers: bool = False  # files may be in the artifact store that are nobody's result
     summary: RenderSummary | None = None
     error: JobError | None = None
 
@@ -160,17 +163,37 @@ class Job:
     def due_at(self) -> datetime:
         """When the sweep must next look at this job, whatever its state."""
         if self.finished_at is not None:
-            kept = self.retention
-            seconds = kept.artifact_seconds if self.artifacts else kept.job_seconds
-            return self.finished_at + timedelta(seconds=seconds)
+            return self.finished_at + self._kept
         if self.lease is not None:
             return self.lease.expires_at
         if self.published_at is None:
             return self.created_at + PUBLISH_GRACE
         return self.published_at + REPUBLISH_AFTER
 
+    @property
+    def artifacts_expire_at(self) -> datetime | None:
+        """When a finished job's files are past their retention; None for any other job."""
+        if self.status is not JobStatus.FINISHED or self.finished_at is None:
+            return None
+        return self.finished_at + timedelta(seconds=self.retention.artifact_seconds)
+
+    def has_expired_artifacts(self, now: datetime) -> bool:
+        """Past its retention a file is gone for callers, whether or not the sweep has come by."""
+        if self.artifacts_expired_at is not None:
+            return True
+        return self.artifacts_expire_at is not None and now >= self.artifacts_expire_at
+
     def artifact(self, kind: str) -> Artifact | None:
         return next((artifact for artifact in self.artifacts if artifact.kind == kind), None)
+
+    @property
+    def _kept(self) -> timedelta:
+        """From a job's end until the sweep must next look at it."""
+        if self.leftovers and self.artifacts_expired_at is None:
+            return UPLOAD_GRACE
+        if self.leftovers or self.artifacts:
+            return timedelta(seconds=self.retention.artifact_seconds)
+        return timedelta(seconds=self.retention.job_seconds)
 
 
 # --- transitions
@@ -288,8 +311,18 @@ def dead_letter(job: Job, *, now: datetime) -> Job:
 
 
 def expire_artifacts(job: Job, *, now: datetime) -> Job:
-    """The files are past their retention and deleted; the job is remembered a while longer."""
-    return replace(job, artifacts=(), artifacts_expired_at=now)
+    """The files are past their retention: nobody is led to them any more, and they can be removed.
+
+    The job goes on naming them until ``leftovers_removed``: a sweep may be killed in between.
+    """
+    if not job.artifacts or job.artifacts_expired_at is not None:
+        return job
+    return replace(job, artifacts_expired_at=now, leftovers=True)
+
+
+def leftovers_removed(job: Job) -> Job:
+    """Every file that was nobody's result is gone; the job is remembered a while longer."""
+    return replace(job, artifacts=(), leftovers=False) if job.leftovers else job
 
 
 def _held_lease(job: Job, token: str) -> Lease:
@@ -308,7 +341,17 @@ def _requeue(job: Job, *, error: JobError | None, now: datetime) -> Job:
 
 
 def _end(job: Job, status: JobStatus, *, now: datetime, error: JobError | None = None) -> Job:
-    return replace(job, status=status, phase=None, lease=None, finished_at=now, error=error)
+    # A worker that was killed while it uploaded has left files; one that is late may yet do so.
+    leftovers = status is not JobStatus.FINISHED and job.started_at is not None
+    return replace(
+        job,
+        status=status,
+        phase=None,
+        lease=None,
+        finished_at=now,
+        error=error,
+        leftovers=leftovers,
+    )
 
 
 def _worker_lost(job: Job) -> JobError:
@@ -321,9 +364,14 @@ def _worker_lost(job: Job) -> JobError:
 # --- names and stored form
 
 
+def artifact_folder(job: Job, *, prefix: str) -> str:
+    """Where the job's files are kept, and nobody else's."""
+    return f"{prefix}/{job.created_at:%Y-%m}/{job.id}"
+
+
 def artifact_key(job: Job, *, prefix: str, name: str) -> str:
     """Where a file of the job is kept: the same for every attempt, so the first one stays."""
-    return f"{prefix}/{job.created_at:%Y-%m}/{job.id}/{name}"
+    return f"{artifact_folder(job, prefix=prefix)}/{name}"
 
 
 def hash_request(body: Mapping[str, Any]) -> str:

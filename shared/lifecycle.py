@@ -8,7 +8,7 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,11 @@ from shared.ports import ArtifactStore, JobStore, MessageQueue
 from shared.submission import Submission, settle
 from shared.telemetry import Metrics, hash_prompt, trace_id
 
-_SWEEP_LIMIT = 100
+# What one sweep looks at: enough that some jobs it cannot mend do not hide all others.
+_SWEEP_JOBS = 1000
+_SWEEP_DEAD_LETTERS = 100
+# A bucket that does not answer is not waited for longer than this, but for the call at hand.
+_SWEEP_FILES_FOR = timedelta(seconds=60)
 
 log = structlog.get_logger("promptreel.job")
 
@@ -50,6 +54,7 @@ class SweepReport:
     requeued: int = 0
     ended: int = 0
     expired: int = 0
+    tidied: int = 0
     forgotten: int = 0
 
     def __bool__(self) -> bool:
@@ -222,15 +227,20 @@ class Lifecycle:
     def sweep(self) -> SweepReport:
         """Mend what was lost: unpublished jobs, silent workers, dead letters, spent retention."""
         done = SweepReport()
-        for job in self.store.due(self.now(), limit=_SWEEP_LIMIT):
+        started_at = self.now()
+        due = self.store.due(started_at, limit=_SWEEP_JOBS)
+        # First those that somebody waits for; of the others, only files are to be removed.
+        for job in sorted(due, key=lambda job: job.status.is_terminal):
+            if job.status.is_terminal and self.now() >= started_at + _SWEEP_FILES_FOR:
+                break
             try:
                 self._sweep_one(job, done)
             except JobNotFound:
                 continue  # Another sweep was faster.
-            except PromptreelError:
+            except PromptreelError as error:
                 # It stays due; one job that cannot be mended must not keep the others waiting.
-                log.warning("job not swept", job_id=job.id, exc_info=True)
-        for delivery in self.queue.dead_letters(limit=_SWEEP_LIMIT):
+                log.warning("job not swept", job_id=job.id, code=error.code, reason=error.message)
+        for delivery in self.queue.dead_letters(limit=_SWEEP_DEAD_LETTERS):
             self._bury(delivery.message.job_id, done)
             self.queue.acknowledge(delivery)
         if done:
@@ -238,17 +248,10 @@ class Lifecycle:
         return done
 
     def _sweep_one(self, job: Job, done: SweepReport) -> None:
-        now = self.now()
-        if job.status.is_terminal and job.artifacts:
-            for artifact in job.artifacts:
-                self.artifacts.delete(artifact.key)
-            self.store.update(job.id, partial(rules.expire_artifacts, now=now))
-            done.expired += 1
-        elif job.status.is_terminal:
-            self.store.delete(job.id)
-            done.forgotten += 1
+        if job.status.is_terminal:
+            self._sweep_ended(job, done)
         elif job.lease is not None:
-            after = self.store.update(job.id, partial(rules.requeue_expired, now=now))
+            after = self.store.update(job.id, partial(rules.requeue_expired, now=self.now()))
             if after.status.is_terminal:
                 self._ended(after)
                 done.ended += 1
@@ -259,6 +262,33 @@ class Lifecycle:
         else:
             self._publish(job)
             done.published += 1
+
+    def _sweep_ended(self, job: Job, done: SweepReport) -> None:
+        """Each step may be the last one of a sweep that is killed: the next sweep goes on there."""
+        if job.leftovers:
+            self._tidy(job)
+            done.tidied += 1
+        elif job.artifacts:
+            # First the word, then the deed: nobody is led to a file that is gone.
+            job = self.store.update(job.id, partial(rules.expire_artifacts, now=self.now()))
+            done.expired += 1
+            self._tidy(job)
+        else:
+            self._remove_files(job)  # Again: an upload may have come very late.
+            self.store.delete(job.id)
+            done.forgotten += 1
+
+    def _tidy(self, job: Job) -> None:
+        self._remove_files(job)
+        self.store.update(job.id, rules.leftovers_removed)
+
+    def _remove_files(self, job: Job) -> None:
+        """Where the job says they are, and where an unfinished attempt would have put them."""
+        for artifact in job.artifacts:
+            # The prefix may have been another one when the job was finished.
+            self.artifacts.delete(artifact.key)
+        folder = rules.artifact_folder(job, prefix=self.config.artifacts.prefix)
+        self.artifacts.delete_all(folder)
 
     def _bury(self, job_id: str, done: SweepReport) -> None:
         try:

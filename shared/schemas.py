@@ -70,7 +70,7 @@ class GenerateMetadata(Reply):
 class GenerateReply(Reply):
     status: Literal["success"] = "success"
     output_url: str = Field(description="A signed link to the MP4; needs no key.")
-    expires_at: datetime
+    expires_at: datetime = Field(description="Of the link; at the latest when the file expires.")
     metadata: GenerateMetadata
 
 
@@ -110,14 +110,26 @@ class JobView(Reply):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    gcs_uri: str | None = Field(description="`gs://…`; on one machine `local://…`.")
-    error: JobFailure | None
+    gcs_uri: str | None = Field(
+        description=(
+            "`gs://…`; on one machine `local://…`. Null before the file is stored and once it is "
+            "past its retention."
+        )
+    )
+    error: JobFailure | None = Field(
+        description=(
+            "Why there is no file and will be none: what a `failed` job failed of, or "
+            "`artifact_expired` for a `finished` job whose file is past its retention."
+        )
+    )
 
 
 class ArtifactLink(Reply):
     gcs_uri: str
     url: str
-    expires_in: int = Field(description="Seconds; 0 for a public file.")
+    expires_in: int = Field(
+        description="Seconds until the link expires, with its file at the latest; 0 for a public file."
+    )
 
 
 class JobLogs(Reply):
@@ -143,6 +155,7 @@ class Swept(Reply):
     requeued: int = Field(description="Taken back from a silent worker.")
     ended: int = Field(description="Failed or canceled: no attempt was left.")
     expired: int = Field(description="Their files were past retention.")
+    tidied: int = Field(description="Their files were removed that are nobody's result.")
     forgotten: int = Field(description="Were past retention themselves.")
 
 

@@ -1,5 +1,7 @@
 """Where a job's files are fetched, as a caller outside can follow it."""
 
+import math
+
 from flask import request
 
 from services.api.context import api
@@ -8,23 +10,46 @@ from shared.job import Artifact, Job
 from shared.ports import Link
 
 
+def expiry_of(job: Job) -> ArtifactExpired | None:
+    """What a caller is told who comes after the job's files have expired."""
+    return _past_retention() if job.has_expired_artifacts(api().wiring.lifecycle.now()) else None
+
+
 def video_of(job: Job) -> Artifact:
     """Raises ``ArtifactExpired`` past its retention and ``ArtifactNotReady`` before it is stored."""
+    if (expired := expiry_of(job)) is not None:
+        raise expired
     video = job.artifact("video")
-    if video is not None:
-        return video
-    if job.artifacts_expired_at is not None:
-        raise ArtifactExpired("The file is past its retention. Submit the job again.")
-    raise ArtifactNotReady(job.status)
+    if video is None:
+        raise ArtifactNotReady(job.status)
+    return video
 
 
-def sign(artifact: Artifact, *, expires_in_seconds: int) -> Link:
-    """A link that needs no key, with an absolute URL."""
+def sign(job: Job, artifact: Artifact, *, expires_in_seconds: int) -> Link:
+    """A link that needs no key, with an absolute URL; it does not outlive the file.
+
+    Raises ``ArtifactExpired`` where no link is that short.
+    """
     wiring = api().wiring
-    link = wiring.artifacts.link(
-        artifact.key, expires_in_seconds=expires_in_seconds, now=wiring.lifecycle.now()
-    )
+    now = wiring.lifecycle.now()
+    if job.artifacts_expire_at is None:
+        raise AssertionError("a job with artifacts is finished")
+    seconds = min(expires_in_seconds, int((job.artifacts_expire_at - now).total_seconds()))
+    if seconds < 1:
+        raise _past_retention()
+    link = wiring.artifacts.link(artifact.key, expires_in_seconds=seconds, now=now)
     return Link(url=_absolute(link.url), expires_at=link.expires_at)
+
+
+def seconds_left(link: Link) -> int:
+    """How long the link lives; 0 if it does not expire."""
+    if link.expires_at is None:
+        return 0
+    return math.ceil((link.expires_at - api().wiring.lifecycle.now()).total_seconds())
+
+
+def _past_retention() -> ArtifactExpired:
+    return ArtifactExpired("The file is past its retention. Submit the job again.")
 
 
 def _absolute(url: str) -> str:

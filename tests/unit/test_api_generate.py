@@ -201,6 +201,21 @@ def test_an_unfit_idempotency_key_is_refused(api, key):
     assert api.jobs == 0
 
 
+def test_the_link_of_an_earlier_call_ends_with_its_file(api):
+    headers = {"Idempotency-Key": "order-17"}
+    with meanwhile(api.worker.render_next):
+        api.client.post("/generate", json={"prompt": PROMPT}, headers=headers)
+    ended_at = api.clock.now
+    api.clock.advance(7 * 24 * 3600 - 100)
+    body = api.client.post("/generate", json={"prompt": PROMPT}, headers=headers).json
+    left = ended_at + timedelta(days=7) - datetime.fromisoformat(body["expires_at"])
+    assert timedelta(0) <= left < timedelta(seconds=1)
+
+    api.clock.advance(100)
+    reply = api.client.post("/generate", json={"prompt": PROMPT}, headers=headers)
+    assert_error(reply, 410, "artifact_expired", "Submit the job again")
+
+
 def test_the_video_of_an_earlier_call_past_its_retention_is_410(api):
     headers = {"Idempotency-Key": "order-17"}
     with meanwhile(api.worker.render_next):

@@ -6,6 +6,7 @@ from shared.errors import PromptRefused, RenderCrashed
 from shared.job import Phase
 from tests.unit.api_under_test import PROMPT, VIDEO, assert_error, running_api
 
+WEEK_SECONDS = 7 * 24 * 3600  # how long a file is kept
 UNKNOWN = f"job_{'0' * 32}"
 # A path, and what it is asked with.
 ROUTES = [("GET", ""), ("GET", "/artifact"), ("GET", "/logs"), ("POST", "/cancel")]
@@ -267,8 +268,59 @@ def test_an_artifact_past_its_retention_is_410(api):
     api.wiring.lifecycle.sweep()
     reply = api.client.get(f"/v1/jobs/{job_id}/artifact")
     assert_error(reply, 410, "artifact_expired", "Submit the job again")
-    assert read(api, job_id)["status"] == "finished"
-    assert read(api, job_id)["gcs_uri"] is None
+    job = read(api, job_id)
+    assert (job["status"], job["gcs_uri"]) == ("finished", None)
+    assert job["error"]["code"] == "artifact_expired"
+
+
+def test_a_file_expires_at_its_moment_and_not_when_the_sweep_comes_by(api):
+    job_id = api.finished()
+    api.clock.advance(WEEK_SECONDS - 1)
+    assert read(api, job_id)["gcs_uri"] is not None
+    assert api.client.get(f"/v1/jobs/{job_id}/artifact").status_code == 200
+
+    api.clock.advance(1)
+    for query in ("", "?redirect=true"):
+        reply = api.client.get(f"/v1/jobs/{job_id}/artifact{query}")
+        assert_error(reply, 410, "artifact_expired", "Submit the job again")
+    job = read(api, job_id)
+    assert (job["status"], job["progress"], job["gcs_uri"]) == ("finished", 100, None)
+    assert job["error"] == {
+        "code": "artifact_expired",
+        "message": "The file is past its retention. Submit the job again.",
+    }
+
+
+def test_a_link_ends_with_its_file_and_says_so(api):
+    job_id = api.finished()
+    api.clock.advance(WEEK_SECONDS - 100)
+    for query in ("", "?expires_in=43200", "?expires_in=101"):
+        assert api.client.get(f"/v1/jobs/{job_id}/artifact{query}").json["expires_in"] == 100
+    assert api.client.get(f"/v1/jobs/{job_id}/artifact?expires_in=60").json["expires_in"] == 60
+
+    link = api.link(job_id, expires_in=43200)
+    api.clock.advance(98)
+    with api.anonymous.get(link) as file:
+        assert file.status_code == 200
+    api.clock.advance(2)
+    assert_error(api.anonymous.get(link), 410, "artifact_expired")
+
+
+def test_in_the_last_moment_of_a_file_there_is_no_link_any_more(api):
+    job_id = api.finished()
+    api.clock.advance(WEEK_SECONDS - 0.5)
+    reply = api.client.get(f"/v1/jobs/{job_id}/artifact")
+    assert_error(reply, 410, "artifact_expired", "Submit the job again")
+
+
+def test_a_job_that_failed_long_ago_still_says_why(api):
+    job_id = api.submit()
+    api.worker.fail_next(PromptRefused("The model refused the prompt."))
+    api.clock.advance(WEEK_SECONDS)
+    api.wiring.lifecycle.sweep()
+    assert read(api, job_id)["error"]["code"] == "prompt_refused"
+    reply = api.client.get(f"/v1/jobs/{job_id}/artifact")
+    assert_error(reply, 404, "artifact_not_ready", "failed")
 
 
 # --- logs

@@ -180,6 +180,15 @@ def test_a_job_without_a_video_leads_nowhere_yet(api):
     assert_error(api.client.get(f"/outputs/{api.submit()}"), 404, "artifact_not_ready", "Poll")
 
 
+def test_at_the_end_of_its_retention_a_file_is_410_before_any_sweep(api, fetch, job_id):
+    api.clock.advance(7 * 24 * 3600 - 60)
+    link = api.client.get(f"/outputs/{job_id}").headers["Location"]
+    assert fetch(link).status_code == 200
+    api.clock.advance(60)
+    assert_error(fetch(link), 410, "artifact_expired")
+    assert_error(api.client.get(f"/outputs/{job_id}"), 410, "artifact_expired", "Submit the job")
+
+
 def test_a_job_past_its_retention_leads_nowhere_any_more(api, job_id):
     api.clock.advance(8 * 24 * 3600)
     api.wiring.lifecycle.sweep()

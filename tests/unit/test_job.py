@@ -1,5 +1,6 @@
 """The rules of a job: each transition, what it refuses, and the stored form."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -388,11 +389,63 @@ def test_a_dead_letter_leaves_a_job_in_work_alone():
     assert rules.dead_letter(job, now=at(39)) == job
 
 
-def test_expired_artifacts_are_forgotten_and_the_job_is_remembered():
+def test_an_expired_job_names_its_files_until_they_are_removed_and_is_remembered():
     job = rules.expire_artifacts(complete(claim(queued())), now=at(200))
-    assert (job.status, job.artifacts) == (JobStatus.FINISHED, ())
-    assert job.artifacts_expired_at == at(200)
-    assert job.summary == SUMMARY
+    assert (job.status, job.artifacts, job.leftovers) == (JobStatus.FINISHED, (VIDEO,), True)
+    removed = rules.leftovers_removed(job)
+    assert (removed.status, removed.artifacts, removed.leftovers) == (JobStatus.FINISHED, (), False)
+    assert removed.artifacts_expired_at == at(200)
+    assert removed.summary == SUMMARY
+
+
+def test_both_steps_of_an_expiry_may_be_repeated():
+    expired = rules.expire_artifacts(complete(claim(queued())), now=at(200))
+    assert rules.expire_artifacts(expired, now=at(300)) == expired
+    removed = rules.leftovers_removed(expired)
+    assert rules.leftovers_removed(removed) == removed
+    assert rules.expire_artifacts(removed, now=at(300)) == removed
+
+
+def test_the_files_of_a_result_are_no_leftovers():
+    job = complete(claim(claim(queued()), token="t2", seconds=41), token="t2", seconds=50)
+    assert not job.leftovers
+    assert rules.leftovers_removed(job) == job
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        partial(rules.fail, token=TOKEN, error=ERROR, now=at(30)),
+        partial(rules.acknowledge_cancel, token=TOKEN, now=at(30)),
+        lambda job: rules.release(rules.request_cancel(job, now=at(20)), token=TOKEN, now=at(30)),
+        lambda job: rules.request_cancel(rules.release(job, token=TOKEN, now=at(20)), now=at(30)),
+        lambda job: rules.dead_letter(rules.release(job, token=TOKEN, now=at(20)), now=at(30)),
+        lambda job: rules.requeue_expired(replace(job, attempt=3), now=at(40)),
+        lambda job: claim(replace(job, attempt=3), token="t2", seconds=40),
+    ],
+)
+def test_a_job_that_was_tried_and_ends_without_a_result_may_leave_files(end):
+    job = end(claim(queued()))
+    assert job.status in (JobStatus.FAILED, JobStatus.CANCELED)
+    assert job.leftovers
+
+
+def test_a_job_nobody_tried_leaves_no_files():
+    assert not rules.request_cancel(queued(), now=at(30)).leftovers
+    assert not rules.dead_letter(queued(), now=at(30)).leftovers
+
+
+def test_a_finished_jobs_files_expire_at_one_moment_whether_or_not_the_sweep_has_come_by():
+    job = complete(claim(queued()), seconds=30)
+    assert job.artifacts_expire_at == at(130)
+    assert not job.has_expired_artifacts(at(129))
+    assert job.has_expired_artifacts(at(130))
+    swept = rules.leftovers_removed(rules.expire_artifacts(job, now=at(130)))
+    assert swept.has_expired_artifacts(at(129))  # by another machine's clock
+    _, failed, canceled = ended()
+    for other in (queued(), claim(queued()), failed, canceled):
+        assert other.artifacts_expire_at is None
+        assert not other.has_expired_artifacts(at(10**6))
 
 
 def test_an_ended_job_absorbs_everything():
@@ -424,12 +477,20 @@ def test_a_job_in_work_is_due_when_its_lease_expires():
 def test_a_finished_job_is_due_when_its_artifacts_and_then_when_it_is_past_retention():
     job = complete(claim(queued()))
     assert job.due_at == at(30) + timedelta(seconds=100)
-    assert rules.expire_artifacts(job, now=at(200)).due_at == at(30) + timedelta(seconds=1000)
+    expired = rules.expire_artifacts(job, now=at(200))
+    assert expired.due_at == job.due_at  # still: its files are to be removed
+    assert rules.leftovers_removed(expired).due_at == at(30) + timedelta(seconds=1000)
 
 
-def test_a_job_without_artifacts_is_due_when_it_is_past_retention():
-    _, failed, canceled = ended()
-    assert failed.due_at == canceled.due_at == at(30) + timedelta(seconds=1000)
+def test_a_job_that_was_never_tried_is_due_when_it_is_past_retention():
+    canceled = rules.request_cancel(queued(), now=at(30))
+    assert canceled.due_at == at(30) + timedelta(seconds=1000)
+
+
+def test_a_job_with_leftovers_is_due_once_no_upload_can_be_under_way_and_then_past_retention():
+    failed = rules.fail(claim(queued()), token=TOKEN, error=ERROR, now=at(30))
+    assert failed.due_at == at(30) + rules.UPLOAD_GRACE
+    assert rules.leftovers_removed(failed).due_at == at(30) + timedelta(seconds=1000)
 
 
 # --- the stored form
@@ -437,7 +498,9 @@ def test_a_job_without_artifacts_is_due_when_it_is_past_retention():
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone itself
-kept_seconds = st.integers(1, 36_500 * 24 * 3600)  # as long as the configuration allows
+kept_seconds = st.integers(
+    24 * 3600, 36_500 * 24 * 3600
+)  # as short and as long as the configuration allows
 jobs = st.builds(
     Job,
     id=texts,
@@ -456,6 +519,7 @@ jobs = st.builds(
     cancel_requested_at=st.none() | moments,
     artifacts=st.lists(st.builds(Artifact, key=texts), max_size=3).map(tuple),
     artifacts_expired_at=st.none() | moments,
+    leftovers=st.booleans(),
     summary=st.none()
     | st.builds(
         RenderSummary,
@@ -477,6 +541,12 @@ def test_a_stored_job_reads_back_as_it_was(job):
 def test_a_field_a_newer_version_stored_is_ignored():
     document = to_document(queued()).removesuffix("}") + ',"mood":"sunny"}'
     assert from_document(document) == queued()
+
+
+def test_a_job_stored_before_there_were_leftovers_has_none():
+    fields = json.loads(to_document(queued()))
+    del fields["leftovers"]
+    assert from_document(json.dumps(fields)) == queued()
 
 
 json_values = st.recursive(
@@ -510,6 +580,7 @@ def test_every_attempt_of_a_job_stores_its_file_under_the_same_name():
     assert key == "videos/2026-01/job_1/final_video.mp4"
     again = claim(claim(job), token="t2", seconds=10**7)
     assert rules.artifact_key(again, prefix="videos", name="final_video.mp4") == key
+    assert rules.artifact_folder(again, prefix="videos") == "videos/2026-01/job_1"
 
 
 def test_clients_are_told_of_exactly_the_statuses_there_are():

@@ -34,7 +34,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 moments = st.timedeltas(timedelta(days=-365), timedelta(days=36500)).map(lambda by: NOON + by)
 texts = st.text(max_size=20)
 numbers = st.integers(-(2**63), 2**63 - 1)
-seconds = st.integers(0, 10**8)
+seconds = st.integers(24 * 3600, 10**8)  # a day is the least that can be configured
 leases = st.builds(Lease, token=texts, worker=texts, claimed_at=moments, expires_at=moments)
 artifacts = st.builds(Artifact, key=texts, size_bytes=numbers, width=numbers, height=numbers)
 jobs = st.builds(
@@ -52,6 +52,8 @@ jobs = st.builds(
     started_at=st.none() | moments,
     finished_at=st.none() | moments,
     artifacts=st.lists(artifacts, max_size=3).map(tuple),
+    artifacts_expired_at=st.none() | moments,
+    leftovers=st.booleans(),
     summary=st.none()
     | st.builds(
         RenderSummary,
@@ -99,6 +101,12 @@ def test_a_document_has_what_queries_need_from_the_same_job(job):
 
 def test_a_field_a_newer_version_stored_is_ignored(a_job):
     assert job_from(job_fields(a_job, revision="r") | {"mood": "sunny"}) == a_job
+
+
+def test_a_job_stored_before_there_were_leftovers_has_none(a_job):
+    fields = job_fields(a_job, revision="r")
+    del fields["leftovers"]
+    assert job_from(fields) == a_job
 
 
 @given(st.builds(WorkerBeat, instance=texts, seen_at=moments))

@@ -89,13 +89,14 @@ def _reply(job: Job) -> Response:
 
 def _finished(job: Job) -> GenerateReply:
     video = video_of(job)
-    link = sign(video, expires_in_seconds=api().wiring.config.artifacts.link_seconds)
-    if job.summary is None:
-        raise AssertionError("a finished job has a summary")
+    link = sign(job, video, expires_in_seconds=api().wiring.config.artifacts.link_seconds)
+    # A public file has no link that expires: it is there until its retention ends.
+    expires_at = link.expires_at or job.artifacts_expire_at
+    if job.summary is None or expires_at is None:
+        raise AssertionError("a finished job has a summary, and files that expire")
     return GenerateReply(
         output_url=link.url,
-        # A public file has no link that expires: it is there until its retention ends.
-        expires_at=link.expires_at or job.due_at,
+        expires_at=expires_at,
         metadata=_metadata(job, job.summary),
     )
 

@@ -6,7 +6,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
 from services.api.context import api, owner
-from services.api.links import sign, video_of
+from services.api.links import expiry_of, seconds_left, sign, video_of
 from services.api.parameters import CreateHeaders, JobPath, submission
 from services.api.replies import accepted, as_json
 from services.api.specification import refusals
@@ -37,7 +37,11 @@ _TAIL_LINES = 200
 
 class ArtifactQuery(BaseModel):
     expires_in: int | None = Field(
-        default=None, description="Seconds the link lives; by default the configuration's."
+        default=None,
+        description=(
+            "Seconds the link lives; by default the configuration's. It ends with the retention of "
+            "the file, whatever is asked for."
+        ),
     )
     redirect: bool = Field(default=False, description="Answer 307 to the file instead of JSON.")
 
@@ -74,12 +78,12 @@ def read_job(path: JobPath) -> Response:
 def read_artifact(path: JobPath, query: ArtifactQuery) -> Response:
     """Get a link to the finished video."""
     seconds = _link_seconds(query.expires_in)
-    video = video_of(_job(path))
-    link = sign(video, expires_in_seconds=seconds)
+    job = _job(path)
+    video = video_of(job)
+    link = sign(job, video, expires_in_seconds=seconds)
     if query.redirect:
         return Response(status=307, headers={"Location": link.url})
-    expires_in = seconds if link.expires_at else 0
-    return as_json(ArtifactLink(gcs_uri=video.uri, url=link.url, expires_in=expires_in))
+    return as_json(ArtifactLink(gcs_uri=video.uri, url=link.url, expires_in=seconds_left(link)))
 
 
 @surface.get("/<job_id>/logs", responses={200: JobLogs, **refusals(400, 401, 404, 503)})
@@ -103,9 +107,10 @@ def _job(path: JobPath) -> Job:
 
 
 def _view(job: Job) -> JobView:
-    video = job.artifact("video")
+    expired = expiry_of(job)
+    video = None if expired else job.artifact("video")
     # A job that is tried again remembers why the last attempt failed; it has not failed itself.
-    failed = job.error if job.status is JobStatus.FAILED else None
+    error = expired or (job.error if job.status is JobStatus.FAILED else None)
     return JobView(
         id=job.id,
         status=job.status.value,
@@ -114,7 +119,7 @@ def _view(job: Job) -> JobView:
         started_at=job.started_at,
         finished_at=job.finished_at,
         gcs_uri=video.uri if video else None,
-        error=JobFailure(code=failed.code, message=failed.message) if failed else None,
+        error=JobFailure(code=error.code, message=error.message) if error else None,
     )
 
 

@@ -51,7 +51,7 @@ def output(path: OutputPath, query: OutputQuery) -> Response:
         return _serve(path.clip_id, query)
     job = api().wiring.lifecycle.get(path.clip_id, owner=owner())
     lifetime = api().wiring.config.artifacts.link_seconds
-    link = sign(video_of(job), expires_in_seconds=lifetime)
+    link = sign(job, video_of(job), expires_in_seconds=lifetime)
     return Response(status=302, headers={"Location": link.url})
 
 
