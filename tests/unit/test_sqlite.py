@@ -4,7 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -30,8 +30,8 @@ CREATE TABLE IF NOT EXISTS notes (
 """
 
 
-def open_database(file: Path, schema: str = SCHEMA) -> Database:
-    return Database(file, schema, unavailable=StoreUnavailable)
+def open_database(file: Path, schema: str = SCHEMA, **settings: float) -> Database:
+    return Database(file, schema, unavailable=StoreUnavailable, **settings)
 
 
 @pytest.fixture
@@ -149,7 +149,9 @@ def test_thirty_threads_that_write_at_once_all_succeed(database):
     assert len(numbers(database)) == 120
 
 
-def test_a_writer_waits_for_another_process_to_commit(tmp_path, database):
+@contextmanager
+def locked_by_another_process(file: Path) -> Iterator[Callable[[], None]]:
+    """Another process has written 1 and not committed; what is yielded has it commit."""
     code = (
         "import sqlite3, sys\n"
         "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -158,21 +160,61 @@ def test_a_writer_waits_for_another_process_to_commit(tmp_path, database):
         "print('locked', flush=True)\n"
         "sys.stdin.readline()\n"
         "connection.commit()\n"
+        "print('committed', flush=True)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / "numbers.sqlite3"],
+        [sys.executable, "-c", code, file],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout.readline() == "locked\n"
-        with ThreadPoolExecutor(1) as thread:
-            waiting = thread.submit(add, database, 2)
-            assert not waiting.done()
+
+        def commit() -> None:
             process.stdin.write("\n")
             process.stdin.flush()
-            waiting.result(timeout=10)
+            assert process.stdout.readline() == "committed\n"
+
+        yield commit
+
+
+def test_a_writer_waits_for_another_process_to_commit(tmp_path, database):
+    with (
+        locked_by_another_process(tmp_path / "numbers.sqlite3") as commit,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        waiting = thread.submit(add, database, 2)
+        assert not waiting.done()
+        commit()
+        waiting.result(timeout=10)
     assert numbers(database) == [1, 2]
+
+
+def test_a_writer_that_waited_too_long_is_told_so_and_nothing_is_lost(tmp_path):
+    file = tmp_path / "numbers.sqlite3"
+    with closing(open_database(file, busy_timeout_seconds=0.2)) as database:
+        add(database, 0)
+        with locked_by_another_process(file) as commit:
+            with pytest.raises(StoreUnavailable, match="SQLITE_BUSY"):
+                add(database, 2)
+            assert numbers(database) == [0]  # who only reads need not wait
+            commit()
+            assert numbers(database) == [0, 1]
+            add(database, 2)
+        assert numbers(database) == [0, 1, 2]
+
+
+def test_a_writer_that_waited_too_long_for_its_own_process_is_told_so_too(tmp_path):
+    with (
+        closing(open_database(tmp_path / "n.sqlite3", busy_timeout_seconds=0.2)) as database,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        with database.write() as connection:
+            connection.execute("INSERT INTO numbers VALUES (1)")
+            with pytest.raises(StoreUnavailable, match="still writing"):
+                thread.submit(add, database, 2).result(timeout=30)
+        add(database, 2)
+        assert numbers(database) == [1, 2]
 
 
 def test_a_new_file_another_process_is_just_preparing_is_waited_for(tmp_path):

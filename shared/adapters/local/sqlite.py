@@ -9,7 +9,6 @@ from pathlib import Path
 
 from shared.errors import TransientError
 
-_BUSY_TIMEOUT_SECONDS = 10.0
 _BUSY_INTERVAL_SECONDS = 0.02
 
 
@@ -21,10 +20,17 @@ class Database:
     """
 
     def __init__(
-        self, file: Path, schema: str, *, unavailable: Callable[[str], TransientError]
+        self,
+        file: Path,
+        schema: str,
+        *,
+        unavailable: Callable[[str], TransientError],
+        busy_timeout_seconds: float = 10.0,
     ) -> None:
+        """``busy_timeout_seconds``: how long a call waits for others to finish writing."""
         self._file = file
         self._unavailable = unavailable
+        self._busy_timeout_seconds = busy_timeout_seconds
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         # SQLite's waiters sleep and try again; in one process, a lock wakes the next one at once.
@@ -36,7 +42,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the write lock from its start; committed unless it raises."""
-        if not self._writing.acquire(timeout=_BUSY_TIMEOUT_SECONDS):
+        if not self._writing.acquire(timeout=self._busy_timeout_seconds):
             raise self._unavailable("the database cannot be used (another call is still writing)")
         try:
             with self._connection() as connection:
@@ -94,13 +100,13 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._file,
-            timeout=_BUSY_TIMEOUT_SECONDS,
+            timeout=self._busy_timeout_seconds,
             isolation_level=None,  # transactions are begun and ended here, not guessed
             check_same_thread=False,  # one call at a time uses it, whichever thread makes the call
         )
         try:
             connection.row_factory = sqlite3.Row
-            _use_write_ahead_log(connection)
+            self._use_write_ahead_log(connection)
             # FULL: what was accepted survives a power cut, not only a crash.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -109,16 +115,15 @@ class Database:
             raise
         return connection
 
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    # The one statement SQLite's own busy timeout does not wait for, when processes start together.
-    deadline = time.monotonic() + _BUSY_TIMEOUT_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                raise
-            time.sleep(_BUSY_INTERVAL_SECONDS)
-        else:
-            return
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        # The one statement SQLite's own busy timeout does not wait for, when processes start together.
+        deadline = time.monotonic() + self._busy_timeout_seconds
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_BUSY_INTERVAL_SECONDS)
+            else:
+                return
