@@ -1,9 +1,13 @@
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from services.api.app import create_app
+from services.api.auth import KeyFile
 from shared.errors import ModelUnavailable, PromptRefused, RenderCrashed
+from shared.ports import Link
 from tests.unit.api_under_test import PROMPT, VIDEO, assert_error, meanwhile, running_api
 
 
@@ -199,6 +203,27 @@ def test_an_unfit_idempotency_key_is_refused(api, key):
     reply = api.client.post("/generate", json={"prompt": PROMPT}, headers=headers)
     assert_error(reply, 422, "invalid_request", "Idempotency-Key")
     assert api.jobs == 0
+
+
+class PublicFiles:
+    """An artifact store whose links never expire."""
+
+    def link(self, key, *, expires_in_seconds, now):  # noqa: ARG002 - the port's
+        return Link(url=f"https://files.example/{key}", expires_at=None)
+
+
+def test_a_public_file_expires_with_its_retention(api):
+    headers = {"Idempotency-Key": "order-17"}
+    with meanwhile(api.worker.render_next):
+        api.client.post("/generate", json={"prompt": PROMPT}, headers=headers)
+    wiring = replace(api.wiring, artifacts=PublicFiles())
+    client = create_app(wiring, KeyFile(api.key_file)).test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {api.key}"
+    body = client.post("/generate", json={"prompt": PROMPT}, headers=headers).json
+    assert body["output_url"].startswith("https://files.example/videos/")
+    assert datetime.fromisoformat(body["expires_at"]) == api.clock.now + timedelta(days=7)
+    path = f"/v1/jobs/{body['metadata']['job_id']}/artifact"
+    assert client.get(path).json["expires_in"] == 0
 
 
 def test_the_link_of_an_earlier_call_ends_with_its_file(api):
