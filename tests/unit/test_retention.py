@@ -383,9 +383,10 @@ def test_many_jobs_that_cannot_be_swept_do_not_keep_the_others_waiting(api):
 
 def test_a_bucket_that_does_not_answer_keeps_no_silent_workers_job_waiting(api):
     stuck = failed_jobs(api, 5)
+    api.clock.advance(GRACE_SECONDS)
     submit(api)
     waiting = api.worker.claim_next()
-    api.clock.advance(GRACE_SECONDS)
+    api.clock.advance(api.wiring.config.worker.lease_seconds)  # due after all the others
     bucket = Bucket(api, stuck=stuck, seconds=40)
     report = replace(api.wiring.lifecycle, artifacts=bucket).sweep()
     assert report == SweepReport(requeued=1)
