@@ -3,8 +3,9 @@
 import random
 import signal
 import sqlite3
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -25,6 +26,7 @@ OWNER = "local"
 _NEWEST = 60
 # How long an armed point waits to be reached.
 _ARMED_SECONDS = 12.0
+_BUSY_SECONDS = 0.2
 _DUPLICATES = 6
 _BUCKET_FAILURES = 3
 
@@ -174,7 +176,12 @@ class Tormentor:
 
     def _duplicate(self, _fault: Fault) -> None:
         known = sorted({event.job_id for event in self._history.of(Accepted)})
-        for job_id in self._dice.sample(known, min(_DUPLICATES, len(known))):
+        chosen = self._dice.sample(known, min(_DUPLICATES, len(known)))
+        # In a thread: a queue whose file a stopped process holds must not keep the faults from ending.
+        threading.Thread(target=self._publish, args=(chosen,), daemon=True).start()
+
+    def _publish(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
             with suppress(PromptreelError):
                 self._wiring.queue.publish(TOPIC_GPU, Message(job_id=job_id))
 
@@ -183,9 +190,9 @@ class Tormentor:
         holder = sqlite3.connect(
             self._wiring.config.data_dir / "jobs.sqlite3",
             isolation_level=None,
-            check_same_thread=False,
+            timeout=_BUSY_SECONDS,
         )
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.OperationalError):  # it is busy enough
             holder.execute("BEGIN IMMEDIATE")
         return holder.close
 
