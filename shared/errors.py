@@ -14,7 +14,11 @@ PromptreelError
 │   ├── ArtifactNotReady
 │   ├── ArtifactExpired
 │   ├── LinkTampered
-│   └── PromptRefused
+│   ├── PromptRefused
+│   └── TooManyJobs                a limit is reached; the same request may succeed later
+│       ├── QueueFull
+│       ├── TooManyInFlight
+│       └── RateExceeded
 ├── OperatorError                  whoever runs the installation can mend it
 │   ├── ConfigurationError
 │   ├── ModelUnavailable
@@ -161,6 +165,35 @@ class PromptRefused(RequesterError):
     """The model or its provider refused the prompt."""
 
     code = "prompt_refused"
+
+
+class TooManyJobs(RequesterError):
+    """A limit is reached. After ``retry_after_seconds`` the same request is worth another try."""
+
+    code = "too_many_jobs"
+    retry = True
+
+    def __init__(self, reason: str, *, retry_after_seconds: int) -> None:
+        super().__init__(f"{reason} Try again in {retry_after_seconds} s.")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFull(TooManyJobs):
+    """Too many jobs wait: the model's, or the owner's."""
+
+    code = "queue_full"
+
+
+class TooManyInFlight(TooManyJobs):
+    """Too many of the owner's jobs have not ended."""
+
+    code = "too_many_in_flight"
+
+
+class RateExceeded(TooManyJobs):
+    """The owner submits too fast."""
+
+    code = "rate_exceeded"
 
 
 # --- the operator's

@@ -30,10 +30,14 @@ from shared.errors import (
     ModelUnavailable,
     PromptreelError,
     PromptRefused,
+    QueueFull,
     QueueUnavailable,
+    RateExceeded,
     RenderCrashed,
     RenderTimedOut,
     StoreUnavailable,
+    TooManyInFlight,
+    TooManyJobs,
     Unauthenticated,
     UnreadableMessage,
     UnsupportedContentType,
@@ -58,6 +62,9 @@ STATUSES: Mapping[type[PromptreelError], int] = MappingProxyType(
         ArtifactExpired: 410,
         LinkTampered: 403,
         PromptRefused: 422,
+        QueueFull: 429,
+        TooManyInFlight: 429,
+        RateExceeded: 429,
         ConfigurationError: 500,
         ModelUnavailable: 500,
         UnreadableMessage: 500,
@@ -170,15 +177,24 @@ def reply_to(error: PromptreelError, *, status: int | None = None) -> Response:
     if error.fault is not Fault.REQUESTER:
         log.error("request failed", code=error.code, exc_info=error)
         return reply(status, code="internal_error", message=_INTERNAL)
-    headers = [("WWW-Authenticate", "Bearer")] if isinstance(error, Unauthenticated) else []
     return reply(
         status,
         code=error.code,
         message=error.message,
         field=getattr(error, "field", None),
         details=getattr(error, "details", None),
-        headers=headers,
+        headers=_headers_of(error),
     )
+
+
+def _headers_of(error: PromptreelError) -> list[tuple[str, str]]:
+    match error:
+        case Unauthenticated():
+            return [("WWW-Authenticate", "Bearer")]
+        case TooManyJobs():
+            return [("Retry-After", str(error.retry_after_seconds))]
+        case _:
+            return []
 
 
 def register_error_handlers(app: Flask) -> None:

@@ -15,6 +15,7 @@ from shared.errors import (
     OperatorError,
     PromptreelError,
     RequesterError,
+    TooManyJobs,
     TransientError,
 )
 
@@ -64,6 +65,8 @@ def test_an_error_says_whose_fault_it_is_and_whether_to_retry(error):
         assert (error.fault, error.retry) == (Fault.NOBODY, True)
     elif issubclass(error, LeaseError):
         assert (error.fault, error.retry) == (Fault.NOBODY, False)
+    elif issubclass(error, TooManyJobs):
+        assert (error.fault, error.retry) == (Fault.REQUESTER, True)
     elif issubclass(error, RequesterError):
         assert (error.fault, error.retry) == (Fault.REQUESTER, False)
     else:
@@ -80,6 +83,7 @@ def test_an_error_says_whose_fault_it_is_and_whether_to_retry(error):
         errors.JobAlreadyTerminal("finished"),
         errors.ArtifactNotReady("queued"),
         errors.LinkTampered(),
+        errors.QueueFull("It is full.", retry_after_seconds=5),
     ],
     ids=lambda error: type(error).__name__,
 )
