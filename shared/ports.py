@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from shared.admission import NO_LIMITS, AdmissionLimits
 from shared.job import Job, JobStatus
 from shared.messages import Message
 
@@ -37,10 +38,16 @@ class WorkerBeat:
 class JobStore(Protocol):
     """The truth about jobs. Every method may raise ``StoreUnavailable``."""
 
-    def admit(self, job: Job) -> Admitted:
+    def admit(self, job: Job, limits: AdmissionLimits = NO_LIMITS) -> Admitted:
         """Store a new job; with a known Idempotency-Key of its owner, return the earlier one.
 
-        Raises ``IdempotencyConflict`` when the earlier request was another.
+        Raises ``IdempotencyConflict`` when the earlier request was another, and ``TooManyJobs`` when
+        a limit is reached, unless the key is known: a retry of what was accepted is never refused.
+
+        All of an owner's jobs count, whatever limits they came with. In flight and by the minute,
+        however many admissions with such a limit run at once, no more come in than it allows. Queue
+        depths are what was counted at that moment: a store without a lock over all jobs may go
+        beyond by as many as came in the same instant.
         """
 
     def get(self, job_id: str) -> Job:
@@ -64,6 +71,14 @@ class JobStore(Protocol):
 
     def counts(self) -> Mapping[JobStatus, int]:
         """How many jobs have each status; every status is there."""
+
+    def ended_since(
+        self, since: datetime, *, model: str | None = None, owner: str | None = None
+    ) -> int:
+        """How many jobs of a model or of an owner have ended; not those that nobody ever started.
+
+        Name one of the two.
+        """
 
     def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
         """The job now and after every change, until it is terminal or the time is over."""

@@ -11,11 +11,19 @@ from google.cloud.firestore_v1.types import StructuredQuery
 
 from shared.adapters.gcp.firestore_jobs import FirestoreJobs
 from shared.adapters.gcp.indexes import QUERIES, IndexField
+from shared.admission import AdmissionLimits
 from shared.ports import JobStore, WorkerBeat
 
 Shape = tuple[str, tuple[str, ...], tuple[IndexField, ...]]
 
-EQUAL = StructuredQuery.FieldFilter.Operator.EQUAL
+# One of several values is looked for as each of them would be, in the same index.
+EQUAL = {StructuredQuery.FieldFilter.Operator.EQUAL, StructuredQuery.FieldFilter.Operator.IN}
+EVERY_LIMIT = AdmissionLimits(
+    queued_per_model=9,
+    queued_per_owner=9,
+    in_flight_per_owner=9,
+    submissions_per_minute_per_owner=9,
+)
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def use_every_method(store: FirestoreJobs, new_job, noon, log_lines_per_job) -> 
     )
     too_many = ["x"] * (log_lines_per_job + 1)
     calls = {
-        "admit": lambda: (store.admit(job), store.admit(job)),
+        "admit": lambda: (store.admit(job), store.admit(job, EVERY_LIMIT)),
         "get": lambda: store.get(job.id),
         "update": lambda: store.update(job.id, lambda stored: stored),
         "list": lambda: (
@@ -66,6 +74,10 @@ def use_every_method(store: FirestoreJobs, new_job, noon, log_lines_per_job) -> 
         ),
         "due": lambda: store.due(noon, limit=9),
         "counts": store.counts,
+        "ended_since": lambda: (
+            store.ended_since(noon, owner="ada"),
+            store.ended_since(noon, model="wan2.1-demo"),
+        ),
         "watch": lambda: list(store.watch(job.id, timeout_seconds=0.1)),
         "append_log": lambda: [store.append_log(job.id, too_many, now=noon) for _ in range(2)],
         "tail_log": lambda: store.tail_log(job.id, tail=9),
@@ -83,8 +95,8 @@ def shape_of(query: StructuredQuery) -> Shape:
     (source,) = query.from_
     assert not source.all_descendants  # a collection group's index would be another
     filters = list(field_filters(query.where))
-    equal = tuple(one.field.field_path for one in filters if one.op == EQUAL)
-    ranges = dict.fromkeys(one.field.field_path for one in filters if one.op != EQUAL)
+    equal = tuple(one.field.field_path for one in filters if one.op in EQUAL)
+    ranges = dict.fromkeys(one.field.field_path for one in filters if one.op not in EQUAL)
     ordered = [
         IndexField(path=order.field.field_path, order=order.direction.name)
         for order in query.order_by

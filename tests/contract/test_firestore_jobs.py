@@ -10,14 +10,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
-from google.api_core.exceptions import PermissionDenied
+from google.api_core.exceptions import Aborted, PermissionDenied
 
 from shared.adapters.gcp import firestore_calls
 from shared.adapters.gcp.firestore_jobs import FirestoreJobs
-from shared.adapters.gcp.indexes import IDEMPOTENCY, JOBS, LOG, WORKERS
-from shared.errors import StoreUnavailable
+from shared.adapters.gcp.indexes import IDEMPOTENCY, JOBS, LOG, OWNERS, WORKERS
+from shared.admission import NO_LIMITS, AdmissionLimits
+from shared.errors import StoreUnavailable, TooManyInFlight
 from shared.job import Job, claim
 from shared.ports import JobStore, WorkerBeat
+
+ONE_IN_FLIGHT = AdmissionLimits(in_flight_per_owner=1)
 
 
 def one_more(job: Job) -> Job:
@@ -134,6 +137,36 @@ def test_a_deleted_job_does_not_take_the_key_of_its_successor_with_it(firestore_
     assert firestore_jobs.admit(new_job(idempotency_key="once")).job == second
 
 
+def test_an_owner_who_brings_no_more_jobs_is_forgotten_after_a_day(firestore_jobs, new_job):
+    job = new_job()
+    firestore_jobs.admit(job, ONE_IN_FLIGHT)
+    (document,) = documents(firestore_jobs, OWNERS)
+    assert document["expire_at"] == job.created_at + timedelta(days=1)
+
+
+def test_an_owner_firestore_has_forgotten_still_has_the_jobs_in_flight(
+    firestore_jobs, new_job, finish
+):
+    first = new_job()
+    firestore_jobs.admit(first, ONE_IN_FLIGHT)
+    (owner,) = firestore_jobs._client.collection(OWNERS).get()
+    owner.reference.delete()
+    with pytest.raises(TooManyInFlight):
+        firestore_jobs.admit(new_job(), ONE_IN_FLIGHT)
+    firestore_jobs.update(first.id, finish)
+    assert firestore_jobs.admit(new_job(), ONE_IN_FLIGHT).created
+
+
+@pytest.mark.parametrize(
+    "limits", [NO_LIMITS, AdmissionLimits(queued_per_model=9, queued_per_owner=9)]
+)
+def test_owners_whose_jobs_need_no_exact_count_do_not_wait_for_each_other(
+    firestore_jobs, new_job, limits
+):
+    firestore_jobs.admit(new_job(), limits)
+    assert documents(firestore_jobs, OWNERS) == []
+
+
 # --- replies that are lost
 
 
@@ -151,14 +184,33 @@ def repeated_commits(firestore_jobs, monkeypatch) -> FirestoreJobs:
     return firestore_jobs
 
 
+@pytest.mark.parametrize("limits", [NO_LIMITS, ONE_IN_FLIGHT])
 @pytest.mark.parametrize("key", [None, "once"])
 def test_an_admission_whose_reply_was_lost_has_still_created_the_job(
-    repeated_commits, new_job, key
+    repeated_commits, new_job, key, limits
 ):
     job = new_job(idempotency_key=key)
-    admitted = repeated_commits.admit(job)
+    admitted = repeated_commits.admit(job, limits)
     assert admitted.created
     assert admitted.job == job == repeated_commits.get(job.id)
+
+
+def test_a_job_that_was_stored_and_is_tried_again_is_not_refused_for_its_own_place(
+    firestore_jobs, new_job, monkeypatch
+):
+    api = firestore_jobs._client._firestore_api
+    commit = api.commit
+
+    def store_and_deny_it(**arguments):
+        monkeypatch.setattr(api, "commit", commit)
+        commit(**arguments)
+        raise Aborted("try again")
+
+    monkeypatch.setattr(api, "commit", store_and_deny_it)
+    job = new_job()
+    admitted = firestore_jobs.admit(job, ONE_IN_FLIGHT)
+    assert admitted.created
+    assert admitted.job == job == firestore_jobs.get(job.id)
 
 
 def test_an_update_whose_reply_was_lost_is_made_once(repeated_commits, new_job):
@@ -237,6 +289,7 @@ def test_a_server_that_is_away_is_told_in_time_and_without_its_name(
         "list": partial(FirestoreJobs.list, owner="secret", limit=1),
         "due": partial(FirestoreJobs.due, now=noon, limit=1),
         "counts": FirestoreJobs.counts,
+        "ended_since": partial(FirestoreJobs.ended_since, since=noon, owner="secret"),
         "watch": lambda store: list(store.watch("job_secret", timeout_seconds=60)),
         "append_log": partial(FirestoreJobs.append_log, job_id="job_secret", lines=["1"], now=noon),
         "tail_log": partial(FirestoreJobs.tail_log, job_id="job_secret", tail=1),

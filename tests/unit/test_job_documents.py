@@ -97,6 +97,7 @@ def test_a_document_has_what_queries_need_from_the_same_job(job):
     assert document["due_at"] == job.due_at
     assert document["status"] == job.status.value
     assert document["expire_at"] == expire_at(job)
+    assert document["work_ended_at"] == (job.finished_at if job.started_at else None)
 
 
 def test_a_field_a_newer_version_stored_is_ignored(a_job):
@@ -143,7 +144,7 @@ def test_every_composite_index_serves_a_query():
 
 
 def test_every_collection_expires_and_no_field_a_query_needs_is_left_unindexed():
-    groups = {indexes.JOBS, indexes.LOG, indexes.IDEMPOTENCY, indexes.WORKERS}
+    groups = {indexes.JOBS, indexes.LOG, indexes.IDEMPOTENCY, indexes.OWNERS, indexes.WORKERS}
     assert {one.collection_group for one in FIELD_SETTINGS if one.ttl} == groups
     needed = {
         (query.collection, path)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 from shared.adapters.local.sqlite import Database
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
-from shared.errors import StoreUnavailable
+from shared.admission import AdmissionLimits
+from shared.errors import QueueFull, StoreUnavailable
 from shared.job import Job, RenderRequest, Retention, mark_published
 from shared.messages import Message
 
@@ -28,6 +30,13 @@ CREATE TABLE IF NOT EXISTS notes (
     number INTEGER REFERENCES numbers (number) DEFERRABLE INITIALLY DEFERRED
 );
 """
+
+EVERY_LIMIT = AdmissionLimits(
+    queued_per_model=1,
+    queued_per_owner=9,
+    in_flight_per_owner=9,
+    submissions_per_minute_per_owner=9,
+)
 
 
 def open_database(file: Path, schema: str = SCHEMA, **settings: float) -> Database:
@@ -286,8 +295,8 @@ def plans(database: Database) -> Iterator[dict[str, str]]:
 
 def test_no_query_over_jobs_reads_or_sorts_them_all(tmp_path, job):
     with closing(SqliteJobs(tmp_path / "jobs.sqlite3")) as jobs, plans(jobs._database) as found:
-        jobs.admit(job)
-        jobs.admit(job)
+        jobs.admit(job, EVERY_LIMIT)
+        jobs.admit(job, EVERY_LIMIT)
         jobs.get(job.id)
         jobs.update(job.id, partial(mark_published, now=job.created_at))
         jobs.append_log(job.id, ["line"], now=job.created_at)
@@ -296,12 +305,42 @@ def test_no_query_over_jobs_reads_or_sorts_them_all(tmp_path, job):
         jobs.list(job.owner, limit=10, before=job.created_at)
         jobs.due(job.created_at, limit=10)
         jobs.counts()
+        jobs.ended_since(job.created_at, model=job.request.model)
+        jobs.ended_since(job.created_at, owner=job.owner)
         jobs.delete(job.id)
-    assert len(found) >= 10
+    assert len(found) >= 16
     counting = [steps for statement, steps in found.items() if "GROUP BY" in statement]
     assert counting == ["SCAN jobs USING COVERING INDEX jobs_status"]
+    ended = [steps for statement, steps in found.items() if "julianday" in statement]
+    assert len(ended) == 2
+    assert all("<expr>>?" in steps for steps in ended)  # by the moment, not by the model alone
     others = [steps for statement, steps in found.items() if "GROUP BY" not in statement]
     assert not [steps for steps in others if "SCAN" in steps or "TEMP B-TREE" in steps]
+
+
+def test_of_many_admissions_at_once_no_more_come_in_than_may_wait(tmp_path, job):
+    def is_admitted(number: int) -> bool:
+        try:
+            return jobs.admit(
+                replace(job, id=f"job_{number}", idempotency_key=None),
+                AdmissionLimits(queued_per_model=3),
+            ).created
+        except QueueFull:
+            return False
+
+    with closing(SqliteJobs(tmp_path / "jobs.sqlite3")) as jobs, ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(is_admitted, range(8))) == 3
+
+
+def test_the_jobs_of_a_file_from_before_there_were_limits_count(tmp_path, job):
+    file = tmp_path / "jobs.sqlite3"
+    with closing(SqliteJobs(file)) as jobs:
+        jobs.admit(job)
+    with closing(sqlite3.connect(file)) as connection:
+        for index in ("queued_of_model", "owner_status", "ended_of_model", "ended_of_owner"):
+            connection.execute(f"DROP INDEX jobs_{index}")
+    with closing(SqliteJobs(file)) as jobs, pytest.raises(QueueFull):
+        jobs.admit(replace(job, id="job_2", idempotency_key=None), EVERY_LIMIT)
 
 
 def test_no_query_over_messages_reads_or_sorts_them_all(tmp_path):

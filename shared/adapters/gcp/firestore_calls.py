@@ -62,7 +62,7 @@ def until_not_overtaken(attempt: Callable[[], T]) -> T:
             overtaken = error
         longest = min(_FIRST_PAUSE_SECONDS * 2**number, _LONGEST_PAUSE_SECONDS)
         time.sleep(random.uniform(0, longest))  # noqa: S311 - it spreads writers, it hides nothing
-    raise StoreUnavailable("too many writers want the same job at once") from overtaken
+    raise StoreUnavailable("too many writers want the same document at once") from overtaken
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from shared.adapters.gcp.firestore_calls import (
 )
 from shared.adapters.gcp.indexes import JOBS, WORKERS
 from shared.adapters.gcp.job_admission import Admission
+from shared.adapters.gcp.job_counts import JobCounts
 from shared.adapters.gcp.job_documents import (
     beat_fields,
     beat_from,
@@ -37,6 +38,7 @@ from shared.adapters.gcp.job_documents import (
 )
 from shared.adapters.gcp.job_listener import Listeners
 from shared.adapters.gcp.job_log import JobLog
+from shared.admission import NO_LIMITS, AdmissionLimits
 from shared.errors import JobNotFound
 from shared.job import Job, JobStatus
 from shared.ports import Admitted, WorkerBeat
@@ -58,11 +60,13 @@ class FirestoreJobs:
         self._client = Client(project=project, database=database, credentials=credentials)
         self._documents = f"projects/{project}/databases/{database}/documents"
         self._log_lines_per_job = log_lines_per_job
+        self._counts = JobCounts(self._client)
         self._listeners = Listeners(self._client)
 
-    def admit(self, job: Job) -> Admitted:
+    def admit(self, job: Job, limits: AdmissionLimits = NO_LIMITS) -> Admitted:
+        admission = Admission(self._client, job, limits, self._counts)
         with unavailable_instead():
-            return until_not_overtaken(Admission(self._client, job).attempt)
+            return until_not_overtaken(admission.attempt)
 
     def get(self, job_id: str) -> Job:
         return _job_in(self._read(job_id))
@@ -104,7 +108,13 @@ class FirestoreJobs:
 
     def counts(self) -> Mapping[JobStatus, int]:
         with unavailable_instead():
-            return {status: self._count(status) for status in JobStatus}
+            return {status: self._counts.with_status(status) for status in JobStatus}
+
+    def ended_since(
+        self, since: datetime, *, model: str | None = None, owner: str | None = None
+    ) -> int:
+        with unavailable_instead():
+            return self._counts.ended_since(since, model=model, owner=owner)
 
     def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
         deadline = time.monotonic() + timeout_seconds
@@ -183,13 +193,6 @@ class FirestoreJobs:
                 unchanged = self._client.write_option(last_update_time=kept.update_time)
                 batch.delete(key, option=unchanged)
         batch.commit(**PATIENCE)
-
-    def _count(self, status: JobStatus) -> int:
-        query = self._client.collection(JOBS).where(
-            filter=FieldFilter("status", "==", status.value)
-        )
-        rows = query.count().get(**PATIENCE)
-        return int(rows[0][0].value)  # type: ignore[index]  # it is a list of lists, typed as a list
 
     def _log(self, job_id: str) -> JobLog:
         document = job_document(self._client, job_id)

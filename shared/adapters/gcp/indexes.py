@@ -10,9 +10,12 @@ from typing import Literal
 JOBS = "jobs"
 LOG = "log"  # below each job
 IDEMPOTENCY = "idempotency"
+OWNERS = "owners"
 WORKERS = "workers"
 
+MODEL = "request.model"
 TTL_FIELD = "expire_at"
+WORK_ENDED_AT = "work_ended_at"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,10 @@ class CompositeIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """A query by its shape: fields compared for equality, then those in a range or an order."""
+    """A query by its shape: fields compared for equality, then those in a range or an order.
+
+    A field that may have one of several values is compared with each.
+    """
 
     made_by: str
     collection: str
@@ -55,11 +61,30 @@ JOBS_OF_AN_OWNER = CompositeIndex(
     fields=(IndexField(path="owner"), IndexField(path="created_at", order="DESCENDING")),
 )
 
-COMPOSITE_INDEXES = (JOBS_OF_AN_OWNER,)
+OWNERS_JOBS_BY_STATUS = CompositeIndex(
+    collection=JOBS, fields=(IndexField(path="owner"), IndexField(path="status"))
+)
+MODELS_JOBS_BY_STATUS = CompositeIndex(
+    collection=JOBS, fields=(IndexField(path=MODEL), IndexField(path="status"))
+)
+OWNERS_JOBS_BY_END = CompositeIndex(
+    collection=JOBS, fields=(IndexField(path="owner"), IndexField(path=WORK_ENDED_AT))
+)
+MODELS_JOBS_BY_END = CompositeIndex(
+    collection=JOBS, fields=(IndexField(path=MODEL), IndexField(path=WORK_ENDED_AT))
+)
+
+COMPOSITE_INDEXES = (
+    JOBS_OF_AN_OWNER,
+    OWNERS_JOBS_BY_STATUS,
+    MODELS_JOBS_BY_STATUS,
+    OWNERS_JOBS_BY_END,
+    MODELS_JOBS_BY_END,
+)
 
 QUERIES = (
     Query(
-        made_by="list",
+        made_by="list; admit: submissions of the last minute",
         collection=JOBS,
         equal=("owner",),
         ordered=(IndexField(path="created_at", order="DESCENDING"),),
@@ -67,6 +92,32 @@ QUERIES = (
     ),
     Query(made_by="due", collection=JOBS, ordered=(IndexField(path="due_at"),)),
     Query(made_by="counts", collection=JOBS, equal=("status",)),
+    Query(
+        made_by="admit: an owner's jobs that wait, or are in flight",
+        collection=JOBS,
+        equal=("owner", "status"),
+        index=OWNERS_JOBS_BY_STATUS,
+    ),
+    Query(
+        made_by="admit: a model's jobs that wait",
+        collection=JOBS,
+        equal=(MODEL, "status"),
+        index=MODELS_JOBS_BY_STATUS,
+    ),
+    Query(
+        made_by="ended_since, of an owner",
+        collection=JOBS,
+        equal=("owner",),
+        ordered=(IndexField(path=WORK_ENDED_AT),),
+        index=OWNERS_JOBS_BY_END,
+    ),
+    Query(
+        made_by="ended_since, of a model",
+        collection=JOBS,
+        equal=(MODEL,),
+        ordered=(IndexField(path=WORK_ENDED_AT),),
+        index=MODELS_JOBS_BY_END,
+    ),
     Query(
         made_by="append_log, tail_log: the newest document",
         collection=LOG,
@@ -90,6 +141,7 @@ FIELD_SETTINGS = (
     FieldSetting(collection_group=JOBS, path=TTL_FIELD, ttl=True),
     FieldSetting(collection_group=LOG, path=TTL_FIELD, ttl=True),
     FieldSetting(collection_group=IDEMPOTENCY, path=TTL_FIELD, ttl=True),
+    FieldSetting(collection_group=OWNERS, path=TTL_FIELD, ttl=True),
     FieldSetting(collection_group=WORKERS, path=TTL_FIELD, ttl=True),
     # Long, never asked for, and each line of a log would be an index entry of its own.
     FieldSetting(collection_group=LOG, path="lines"),

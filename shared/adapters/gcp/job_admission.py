@@ -1,19 +1,29 @@
-"""Storing a new job together with the Idempotency-Key it came with."""
+"""Storing a new job together with the Idempotency-Key it came with, within its owner's limits.
+
+Two admissions that count the same jobs would both come in. Where a limit must hold exactly, an owner's
+admissions therefore take turns: each writes ``owners/{hash}`` in the commit that creates its job, on
+condition that nobody has written it since before the jobs were counted. The document counts nothing
+itself, the jobs do: none can be forgotten in it, and nothing is lost when Firestore deletes it.
+"""
 
 import secrets
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition, NotFound
-from google.cloud.firestore import Client
+from google.cloud.firestore import Client, WriteBatch
 
 from shared.adapters.gcp.firestore_calls import PATIENCE, Snapshot
+from shared.adapters.gcp.job_counts import JobCounts
 from shared.adapters.gcp.job_documents import (
     job_document,
     job_fields,
     job_from,
     key_document,
     key_fields,
+    owner_document,
+    owner_fields,
 )
-from shared.errors import IdempotencyConflict
+from shared.admission import AdmissionLimits, check_limits
+from shared.errors import IdempotencyConflict, TooManyJobs
 from shared.job import Job
 from shared.ports import Admitted
 
@@ -21,21 +31,29 @@ from shared.ports import Admitted
 class Admission:
     """One new job on its way in: ``attempt`` until it is not overtaken by another writer."""
 
-    def __init__(self, client: Client, job: Job) -> None:
+    def __init__(
+        self, client: Client, job: Job, limits: AdmissionLimits, counts: JobCounts
+    ) -> None:
         self._client = client
         self._job = job
+        self._limits = limits
+        self._counts = counts
         self._document = job_document(client, job.id)
         self._key = key_document(client, job)
+        self._owner = owner_document(client, job.owner)
         self._revision = secrets.token_hex(8)
         # What an earlier job has left behind: Firestore deletes the two at moments of its own.
         self._stale_key: Snapshot | None = None
 
     def attempt(self) -> Admitted:
-        """Raises ``IdempotencyConflict``, and Google's own errors when overtaken."""
+        """Raises ``IdempotencyConflict``, ``TooManyJobs``, and Google's own errors when overtaken."""
         try:
-            self._create()
-        except (AlreadyExists, FailedPrecondition, NotFound):
-            # The new job nearly always comes first: who is in its way is looked at only now.
+            turn = self._owner.get(**PATIENCE) if self._takes_turns() else None
+            self._check_limits()
+            self._create(turn)
+        except (AlreadyExists, FailedPrecondition, NotFound, TooManyJobs):
+            # The new job nearly always comes first: who is in its way is looked at only now. One
+            # that is ours or has this key already is there: no limit can be in its way any more.
             if self._is_ours():
                 return Admitted(job=self._job, created=True)
             if (earlier := self._earlier()) is None:
@@ -45,7 +63,18 @@ class Admission:
             return Admitted(job=earlier, created=False)
         return Admitted(job=self._job, created=True)
 
-    def _create(self) -> None:
+    def _takes_turns(self) -> bool:
+        limits = self._limits
+        return (
+            limits.in_flight_per_owner is not None
+            or limits.submissions_per_minute_per_owner is not None
+        )
+
+    def _check_limits(self) -> None:
+        standing = self._counts.standing(self._job, self._limits)
+        check_limits(self._job, self._limits, standing, ended_since=self._counts.ended_since)
+
+    def _create(self, turn: Snapshot | None) -> None:
         batch = self._client.batch()
         batch.create(self._document, job_fields(self._job, revision=self._revision))
         if self._key is not None and self._stale_key is None:
@@ -53,7 +82,17 @@ class Admission:
         elif self._key is not None and self._stale_key is not None:
             unchanged = self._client.write_option(last_update_time=self._stale_key.update_time)
             batch.update(self._key, key_fields(self._job), option=unchanged)
+        if turn is not None:
+            self._take(turn, batch)
         batch.commit(**PATIENCE)
+
+    def _take(self, turn: Snapshot, batch: WriteBatch) -> None:
+        fields = owner_fields(self._job)
+        if turn.exists:
+            unchanged = self._client.write_option(last_update_time=turn.update_time)
+            batch.update(self._owner, fields, option=unchanged)
+        else:
+            batch.create(self._owner, fields)
 
     def _is_ours(self) -> bool:
         """The commit was stored, and repeated because the reply to it was lost."""

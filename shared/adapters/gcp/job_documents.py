@@ -1,7 +1,8 @@
-"""A job, its Idempotency-Key and a worker's heartbeat as Firestore documents.
+"""A job, its Idempotency-Key, its owner's turn and a worker's heartbeat as Firestore documents.
 
     jobs/{job id}             the job; below it, in ``log``, its lines (``job_log.py``)
     idempotency/{hash}        which job an owner's Idempotency-Key made
+    owners/{hash}             which job an owner with limits was admitted last (``job_admission.py``)
     workers/{instance}        a worker's newest heartbeat
 
 People read them in the console and other programs may poll them, so they are native maps with real
@@ -22,7 +23,14 @@ from urllib.parse import quote
 from google.cloud.firestore import Client, DocumentReference
 from pydantic import TypeAdapter
 
-from shared.adapters.gcp.indexes import IDEMPOTENCY, JOBS, TTL_FIELD, WORKERS
+from shared.adapters.gcp.indexes import (
+    IDEMPOTENCY,
+    JOBS,
+    OWNERS,
+    TTL_FIELD,
+    WORK_ENDED_AT,
+    WORKERS,
+)
 from shared.errors import JobNotFound
 from shared.job import Job
 from shared.ports import WorkerBeat
@@ -31,6 +39,8 @@ from shared.ports import WorkerBeat
 # is the net below it, for an installation whose sweep has stopped, and must never be faster.
 SWEEP_GRACE = timedelta(days=7)
 _WORKER_REMEMBERED = timedelta(days=1)
+# Much longer than an admission takes: one that read it must not find it gone and new again.
+_TURN_REMEMBERED = timedelta(days=1)
 
 # Stricter than Firestore's own rule, which forbids slashes, dots alone and two underscores around.
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -53,13 +63,23 @@ def key_document(client: Client, job: Job) -> DocumentReference | None:
     return client.collection(IDEMPOTENCY).document(name)
 
 
+def owner_document(client: Client, owner: str) -> DocumentReference:
+    """Where an owner's admissions take turns. An owner may be called anything."""
+    return client.collection(OWNERS).document(hashlib.sha256(owner.encode()).hexdigest())
+
+
 def worker_document(client: Client, instance: str) -> DocumentReference:
     return client.collection(WORKERS).document(quote(instance, safe=""))
 
 
 def job_fields(job: Job, *, revision: str) -> Fields:
     fields: Fields = _native(_jobs().dump_python(job))
-    return fields | {"due_at": job.due_at, TTL_FIELD: expire_at(job), "revision": revision}
+    return fields | {
+        "due_at": job.due_at,
+        WORK_ENDED_AT: work_ended_at(job),
+        TTL_FIELD: expire_at(job),
+        "revision": revision,
+    }
 
 
 def job_from(fields: Mapping[str, Any]) -> Job:
@@ -74,6 +94,11 @@ def expire_at(job: Job) -> datetime | None:
     return job.finished_at + _kept(job)
 
 
+def work_ended_at(job: Job) -> datetime | None:
+    """When the job made room for another; None too for one that ended before anybody started it."""
+    return job.finished_at if job.started_at is not None else None
+
+
 def log_expire_at(job: Job, *, now: datetime) -> datetime:
     """When Firestore may delete log lines written now: not before the job, unless it takes days."""
     return now + _kept(job)
@@ -86,6 +111,16 @@ def key_fields(job: Job) -> Fields:
         "request_hash": job.request_hash,
         "created_at": job.created_at,
         TTL_FIELD: expire_at(job),
+    }
+
+
+def owner_fields(job: Job) -> Fields:
+    # The job's id is new each time: Firestore takes a write that changes nothing for none at all,
+    # and would let a second one through.
+    return {
+        "owner": job.owner,
+        "job_id": job.id,
+        TTL_FIELD: job.created_at + _TURN_REMEMBERED,
     }
 
 
@@ -110,6 +145,11 @@ def _native(value: Any) -> Any:  # noqa: ANN401 - any value a field can hold
     if isinstance(value, list | tuple):
         return [_native(item) for item in value]
     return value.value if isinstance(value, Enum) else value
+
+
+def moment_from(value: datetime) -> datetime:
+    moment: datetime = _plain(value)
+    return moment
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a field can hold

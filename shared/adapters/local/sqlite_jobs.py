@@ -12,7 +12,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from shared.adapters.local import sqlite_admission
 from shared.adapters.local.sqlite import Database
+from shared.admission import NO_LIMITS, AdmissionLimits, check_limits
 from shared.errors import IdempotencyConflict, JobNotFound, StoreUnavailable
 from shared.job import Job, JobStatus, from_document, to_document
 from shared.ports import Admitted, WorkerBeat
@@ -55,11 +57,12 @@ class SqliteJobs:
     """A ``JobStore``."""
 
     def __init__(self, file: Path, *, log_lines_per_job: int = 2000) -> None:
-        self._database = Database(file, _SCHEMA, unavailable=StoreUnavailable)
+        schema = _SCHEMA + sqlite_admission.INDEXES
+        self._database = Database(file, schema, unavailable=StoreUnavailable)
         self._log_lines_per_job = log_lines_per_job
         self._beats = TypeAdapter(WorkerBeat)
 
-    def admit(self, job: Job) -> Admitted:
+    def admit(self, job: Job, limits: AdmissionLimits = NO_LIMITS) -> Admitted:
         with self._database.write() as connection:
             if job.idempotency_key is not None:
                 row = connection.execute(
@@ -68,6 +71,8 @@ class SqliteJobs:
                 ).fetchone()
                 if row is not None:
                     return Admitted(job=_same_request(job, row), created=False)
+            standing = sqlite_admission.standing(connection, job, limits)
+            check_limits(job, limits, standing, ended_since=self.ended_since)
             _insert(connection, job)
         return Admitted(job=job, created=True)
 
@@ -113,6 +118,12 @@ class SqliteJobs:
             rows = connection.execute("SELECT status, count(*) FROM jobs GROUP BY status")
             found = {JobStatus(status): count for status, count in rows}
         return {status: found.get(status, 0) for status in JobStatus}
+
+    def ended_since(
+        self, since: datetime, *, model: str | None = None, owner: str | None = None
+    ) -> int:
+        with self._database.read() as connection:
+            return sqlite_admission.ended_since(connection, since, model=model, owner=owner)
 
     def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
         deadline = time.monotonic() + timeout_seconds

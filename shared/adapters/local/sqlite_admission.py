@@ -1,0 +1,85 @@
+"""What the limits ask of the SQLite job store: how many jobs wait, are in flight, have come or ended.
+
+The model and the moments are read out of the document by indexes on expressions: a file made before
+there were limits gets the indexes when it is opened, and no row is written anew. A query uses such an
+index only if it says the expression, and the index's own condition, in the same words.
+"""
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from shared.admission import RATE_WINDOW, AdmissionLimits, Standing
+from shared.job import Job
+
+INDEXES = """
+CREATE INDEX IF NOT EXISTS jobs_queued_of_model ON jobs (json_extract(document, '$.request.model'))
+    WHERE status = 'queued';
+CREATE INDEX IF NOT EXISTS jobs_owner_status ON jobs (owner, status);
+CREATE INDEX IF NOT EXISTS jobs_ended_of_model
+    ON jobs (
+        json_extract(document, '$.request.model'),
+        julianday(json_extract(document, '$.finished_at'))
+    )
+    WHERE json_extract(document, '$.started_at') IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_ended_of_owner
+    ON jobs (owner, julianday(json_extract(document, '$.finished_at')))
+    WHERE json_extract(document, '$.started_at') IS NOT NULL;
+"""
+
+_QUEUED_OF_MODEL = """\
+SELECT count(*) FROM jobs
+WHERE json_extract(document, '$.request.model') = ? AND status = 'queued'
+"""
+_QUEUED_OF_OWNER = "SELECT count(*) FROM jobs WHERE owner = ? AND status = 'queued'"
+_IN_FLIGHT_OF_OWNER = """\
+SELECT count(*) FROM jobs WHERE owner = ? AND status IN ('queued', 'started', 'progress')
+"""
+_SUBMITTED = """\
+SELECT created_at FROM jobs WHERE owner = ? AND created_at > ?
+ORDER BY created_at DESC LIMIT ?
+"""
+_ENDED_OF_MODEL = """\
+SELECT count(*) FROM jobs
+WHERE json_extract(document, '$.request.model') = ?
+    AND julianday(json_extract(document, '$.finished_at')) >= julianday(?)
+    AND json_extract(document, '$.started_at') IS NOT NULL
+"""
+_ENDED_OF_OWNER = """\
+SELECT count(*) FROM jobs
+WHERE owner = ?
+    AND julianday(json_extract(document, '$.finished_at')) >= julianday(?)
+    AND json_extract(document, '$.started_at') IS NOT NULL
+"""
+
+
+def standing(connection: sqlite3.Connection, job: Job, limits: AdmissionLimits) -> Standing:
+    """What is there before the job; only what a limit asks for is counted."""
+    model, owner = job.request.model, job.owner
+    counted = Standing()
+    if limits.queued_per_model is not None:
+        counted = replace(counted, queued_of_model=_count(connection, _QUEUED_OF_MODEL, model))
+    if limits.queued_per_owner is not None:
+        counted = replace(counted, queued_of_owner=_count(connection, _QUEUED_OF_OWNER, owner))
+    if limits.in_flight_per_owner is not None:
+        in_flight = _count(connection, _IN_FLIGHT_OF_OWNER, owner)
+        counted = replace(counted, in_flight_of_owner=in_flight)
+    if (limit := limits.submissions_per_minute_per_owner) is not None:
+        window_begins = (job.created_at - RATE_WINDOW).timestamp()
+        rows = connection.execute(_SUBMITTED, (owner, window_begins, limit)).fetchall()
+        moments = tuple(datetime.fromtimestamp(row["created_at"], UTC) for row in rows)
+        counted = replace(counted, submitted_at=moments)
+    return counted
+
+
+def ended_since(
+    connection: sqlite3.Connection, since: datetime, *, model: str | None, owner: str | None
+) -> int:
+    if model is not None:
+        return _count(connection, _ENDED_OF_MODEL, model, since.isoformat())
+    return _count(connection, _ENDED_OF_OWNER, owner, since.isoformat())
+
+
+def _count(connection: sqlite3.Connection, query: str, *values: str | None) -> int:
+    (count,) = connection.execute(query, values).fetchone()
+    return int(count)
