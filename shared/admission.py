@@ -11,6 +11,7 @@ from functools import partial
 from math import ceil
 from typing import Protocol
 
+from shared.config import Limits
 from shared.errors import QueueFull, RateExceeded, TooManyInFlight, TooManyJobs
 from shared.job import Job
 
@@ -34,6 +35,15 @@ class AdmissionLimits:
 
 
 NO_LIMITS = AdmissionLimits()
+
+
+def configured(limits: Limits) -> AdmissionLimits:
+    return AdmissionLimits(
+        queued_per_model=limits.queued_per_model,
+        queued_per_owner=limits.queued_per_owner,
+        in_flight_per_owner=limits.in_flight_per_owner,
+        submissions_per_minute_per_owner=limits.submissions_per_minute_per_owner,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

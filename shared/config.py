@@ -42,6 +42,10 @@ class Limits(_Section):
     prompt_max_chars: Count = 2000
     body_max_bytes: Count = 64 * 1024
     log_lines_per_job: Count = 2000
+    queued_per_model: Count | None = 1000
+    queued_per_owner: Count | None = 500
+    in_flight_per_owner: Count | None = None
+    submissions_per_minute_per_owner: Count | None = None
 
 
 class RenderDefaults(_Section):

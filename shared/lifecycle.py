@@ -15,12 +15,14 @@ from typing import Any
 import structlog
 
 from shared import job as rules
+from shared.admission import AdmissionLimits, configured
 from shared.catalog import Model, find_model
 from shared.config import Config
 from shared.errors import (
     JobAlreadyTerminal,
     JobNotFound,
     PromptreelError,
+    TooManyJobs,
     TransientError,
 )
 from shared.job import Artifact, Job, JobError, JobStatus, Phase, RenderSummary
@@ -77,12 +79,20 @@ class Lifecycle:
 
     # --- the caller's side
 
-    def submit(self, submission: Submission) -> Job:
+    def submit(self, submission: Submission, *, limits: AdmissionLimits | None = None) -> Job:
         """Accept a job and wake a worker; with a known Idempotency-Key, return the earlier job.
 
-        Raises ``InvalidRequest`` and ``IdempotencyConflict``; then no job is left behind.
+        The limits are the configuration's, unless a surface brings its own. Raises
+        ``InvalidRequest``, ``IdempotencyConflict`` and ``TooManyJobs``; then no job is left behind.
         """
-        admitted = self.store.admit(self._settle(submission))
+        job = self._settle(submission)
+        if limits is None:
+            limits = configured(self.config.limits)
+        try:
+            admitted = self.store.admit(job, limits)
+        except TooManyJobs as refusal:
+            self.metrics.jobs_refused.labels(job.request.model, refusal.code).inc()
+            raise
         if not admitted.created:
             return admitted.job
         self.metrics.jobs_submitted.labels(admitted.job.request.model).inc()

@@ -170,6 +170,12 @@ class Metrics:
         self.jobs_submitted = Counter(
             "promptreel_jobs_submitted", "Jobs accepted.", ["model"], registry=self.registry
         )
+        self.jobs_refused = Counter(
+            "promptreel_jobs_refused",
+            "Jobs refused because a limit was reached.",
+            ["model", "code"],
+            registry=self.registry,
+        )
         self.jobs_ended = Counter(
             "promptreel_jobs_ended",
             "Jobs ended, by their last status.",

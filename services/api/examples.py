@@ -89,6 +89,10 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "415": ("unsupported_content_type", "Send the body as `Content-Type: application/json`."),
         "416": ("range_not_satisfiable", "The file is shorter; Content-Range has its size."),
         "422": ("invalid_request", "`prompt` is missing; add it."),
+        "429": (
+            "queue_full",
+            "The queue is full: at most 1000 jobs may wait for this model. Try again in 42 s.",
+        ),
         "500": (
             "internal_error",
             "Something went wrong on our side. Try again; if it stays, report the request_id.",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 
@@ -17,8 +17,10 @@ from shared.admission import (
     AdmissionLimits,
     Standing,
     check_limits,
+    configured,
     wait_seconds,
 )
+from shared.config import Limits
 from shared.errors import QueueFull, RateExceeded, TooManyInFlight, TooManyJobs
 from shared.job import Job, RenderRequest, Retention
 
@@ -209,3 +211,17 @@ def test_the_wait_never_shrinks_with_more_in_front_nor_grows_with_a_better_pace(
 @given(places)
 def test_without_a_pace_nobody_pretends_to_know(needed):
     assert wait_seconds(needed, ended=0) == 30
+
+
+def test_the_configured_limits_are_those_of_the_file():
+    written = Limits(
+        queued_per_model=1,
+        queued_per_owner=2,
+        in_flight_per_owner=3,
+        submissions_per_minute_per_owner=4,
+    )
+    limits = configured(written)
+    assert [getattr(limits, field.name) for field in fields(limits)] == [1, 2, 3, 4]
+    assert configured(written.model_copy(update={"queued_per_owner": None})) == replace(
+        limits, queued_per_owner=None
+    )

@@ -97,6 +97,13 @@ def test_a_file_may_change_one_key_and_keep_the_others(write):
     assert config.worker.lease_seconds == Config().worker.lease_seconds
 
 
+def test_a_limit_that_is_null_is_none(write):
+    config = load_config(write("limits: {queued_per_model: null, in_flight_per_owner: 1}"))
+    assert config.limits.queued_per_model is None
+    assert config.limits.in_flight_per_owner == 1
+    assert config.limits.queued_per_owner == Config().limits.queued_per_owner
+
+
 # --- what is refused
 
 
@@ -119,6 +126,8 @@ def test_a_file_may_change_one_key_and_keep_the_others(write):
         ("data_dir: 7", "data_dir", "path"),
         ("limits: {prompt_max_chars: -1}", "limits.prompt_max_chars", "greater than 0"),
         ("limits: {body_max_bytes: 1.5}", "limits.body_max_bytes", "integer"),
+        ("limits: {queued_per_model: 0}", "limits.queued_per_model", "greater than 0"),
+        ("limits: {in_flight_per_owner: many}", "limits.in_flight_per_owner", "integer"),
         ("render: {model: sora}", "", "render.model: 'sora' is not in the catalog"),
         ("render: {preset: best}", "", "render.preset: wan2.1-demo offers reference"),
         ("render: {resolution: 4k}", "", "render.resolution: This model offers"),

@@ -18,6 +18,7 @@ from shared import lifecycle as lifecycle_module
 from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
+from shared.admission import NO_LIMITS, AdmissionLimits
 from shared.catalog import TOPIC_GPU
 from shared.config import Config
 from shared.errors import (
@@ -31,6 +32,7 @@ from shared.errors import (
     LeaseLost,
     PromptRefused,
     QueueUnavailable,
+    TooManyInFlight,
 )
 from shared.job import (
     PUBLISH_GRACE,
@@ -108,6 +110,12 @@ class House:
     def submit(self, **fields) -> Job:
         plain = Submission(owner="ada", prompt=PROMPT, request_id="req_1", body={"prompt": PROMPT})
         return self.lifecycle.submit(replace(plain, **fields))
+
+    def limited(self, **limits: int) -> "House":
+        """The same house with other limits."""
+        config = self.lifecycle.config
+        changed = config.model_copy(update={"limits": config.limits.model_copy(update=limits)})
+        return replace(self, lifecycle=replace(self.lifecycle, config=changed))
 
     def claimed(self, **fields) -> Job:
         return self.lifecycle.claim(self.submit(**fields).id, worker="w1")
@@ -278,6 +286,30 @@ def test_a_job_nobody_claimed_for_long_gets_a_second_message(house):
     house.clock.advance(1)
     assert house.lifecycle.sweep().published == 1
     assert house.messages() == [job.id]
+
+
+# --- limits
+
+
+def test_a_refused_submission_leaves_no_job_and_no_message(house):
+    house = house.limited(in_flight_per_owner=1)
+    job = house.submit()
+    with pytest.raises(TooManyInFlight):
+        house.submit()
+    assert sum(house.store.counts().values()) == 1
+    assert house.messages() == [job.id]
+    assert house.metric("jobs_refused_total", model=MODEL, code="too_many_in_flight") == 1
+    assert house.metric("jobs_submitted_total", model=MODEL) == 1
+
+
+def test_a_surface_may_have_limits_of_its_own(house):
+    submission = Submission(owner="ada", prompt=PROMPT, request_id="req_1", body={"prompt": PROMPT})
+    one = AdmissionLimits(in_flight_per_owner=1)
+    house.submit()
+    with pytest.raises(TooManyInFlight):
+        house.lifecycle.submit(submission, limits=one)
+    strict = house.limited(in_flight_per_owner=1)
+    assert strict.lifecycle.submit(submission, limits=NO_LIMITS).status is JobStatus.QUEUED
 
 
 # --- idempotency

@@ -41,7 +41,7 @@ _FAILED_STATUSES = {Fault.REQUESTER: 422, Fault.OPERATOR: 500, Fault.NOBODY: 502
     responses={
         200: GenerateReply,
         202: JobAccepted,
-        **refusals(400, 401, 409, 410, 413, 415, 422, 502, 503),
+        **refusals(400, 401, 409, 410, 413, 415, 422, 429, 502, 503),
     },
     description=(
         "Submits a job and waits for it. Whoever waits longer than `generate.wait_seconds`, or "

@@ -52,7 +52,7 @@ class LogQuery(BaseModel):
     )
 
 
-@surface.post("", responses={202: JobAccepted, **refusals(400, 401, 409, 413, 415, 503)})
+@surface.post("", responses={202: JobAccepted, **refusals(400, 401, 409, 413, 415, 429, 503)})
 def create_job(header: CreateHeaders, body: JobRequest) -> Response:
     """Submit a prompt."""
     effective = build_effective_config(api().wiring.config, http=body.model_dump())
