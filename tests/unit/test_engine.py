@@ -25,8 +25,12 @@ SEGMENT = Segment(
 
 class Recorder:
     def __init__(self):
+        self.texts = 0
         self.steps = []
         self.fractions = []
+
+    def text_encoded(self):
+        self.texts += 1
 
     def step_done(self, step, steps):
         self.steps.append((step, steps))
@@ -40,11 +44,16 @@ class EnoughError(Exception):
 
 
 class StopsAt(Recorder):
-    """Raises when a step is done, or when that part of the frames is decoded."""
+    """Raises when a text is read, a step is done, or that part of the frames is decoded."""
 
-    def __init__(self, *, step=None, fraction=None):
+    def __init__(self, *, text=None, step=None, fraction=None):
         super().__init__()
-        self._step, self._fraction = step, fraction
+        self._text, self._step, self._fraction = text, step, fraction
+
+    def text_encoded(self):
+        super().text_encoded()
+        if self.texts == self._text:
+            raise EnoughError
 
     def step_done(self, step, steps):
         super().step_done(step, steps)
@@ -143,14 +152,18 @@ def test_every_step_and_every_decoded_piece_is_reported(wan):
     assert recorder.fractions == pytest.approx([1 / 3, 2 / 3, 1])
 
 
-@pytest.mark.parametrize("stop", [{"step": 1}, {"fraction": 0.5}], ids=["a step", "the decoding"])
-def test_a_render_stopped_in_the_middle_does_not_spoil_the_next(wan, reference, stop):
+@pytest.mark.parametrize(
+    ("stop", "steps"),
+    [({"text": 1}, 0), ({"step": 1}, 1), ({"fraction": 0.5}, 2)],
+    ids=["the reading of the prompt", "a step", "the decoding"],
+)
+def test_a_render_stopped_in_the_middle_does_not_spoil_the_next(wan, reference, stop, steps):
     watcher = StopsAt(**stop)
 
     with pytest.raises(EnoughError):
         wan.render(SEGMENT, watcher)
 
-    assert len(watcher.steps) == (1 if "step" in stop else 2)
+    assert len(watcher.steps) == steps
     assert 1.0 not in watcher.fractions
     assert np.array_equal(wan.render(SEGMENT, Recorder()), reference)
 

@@ -22,6 +22,7 @@ class FakeModel:
 
     def render(self, segment, watcher):
         self.segments.append(segment)
+        watcher.text_encoded()
         for step in range(1, segment.steps + 1):
             watcher.step_done(step, segment.steps)
         for fraction in (0.5, 1.0):
@@ -160,11 +161,18 @@ def test_the_prompt_does_not_leak_through_a_segments_repr(command):
     "moment",
     [
         ("plan", 1.0, None, None),
+        ("generation", 0.0, None, None),
         ("generation", 2 / 4, 2, 3),
         ("generation", 3.5 / 4, 3, 3),
         ("stitch", 4 / 9, None, None),
     ],
-    ids=["before the model", "between steps", "while decoding", "while encoding"],
+    ids=[
+        "before the model",
+        "before the first step",
+        "between steps",
+        "while decoding",
+        "while encoding",
+    ],
 )
 def test_a_cancel_is_heard_at_once_and_leaves_no_files(command, tmp_path, moment):
     notebook = Notebook(cancel_at=moment)
@@ -174,6 +182,13 @@ def test_a_cancel_is_heard_at_once_and_leaves_no_files(command, tmp_path, moment
 
     assert notebook.reports[-1] == moment
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cancel_after_the_last_frame_makes_no_pictures_any_more(command, tmp_path):
+    with pytest.raises(RenderCanceled):
+        run(command, FakeModel(), Notebook(cancel_at=("stitch", 1.0, None, None)))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["final_video.mp4"]
 
 
 def test_a_backend_that_is_not_here_is_said_to_be_so():

@@ -30,6 +30,9 @@ class Segment:
 class SegmentWatcher(Protocol):
     """Told how a segment comes along. What it raises stops the render and reaches the caller."""
 
+    def text_encoded(self) -> None:
+        """A text is read by the model, the prompt or the negative one; no step is done yet."""
+
     def step_done(self, step: int, steps: int) -> None:
         """Denoising step ``step`` of ``steps``, counted from 1, is done."""
 

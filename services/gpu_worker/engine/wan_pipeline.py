@@ -83,19 +83,20 @@ class Wan:
             watcher.step_done(index + 1, segment.steps)
             return tensors
 
-        latents: Tensor = pipeline(
-            prompt=segment.prompt,
-            negative_prompt=segment.negative_prompt,
-            height=segment.size.height,
-            width=segment.size.width,
-            num_frames=segment.frames,
-            num_inference_steps=segment.steps,
-            guidance_scale=segment.guidance_scale,
-            # Noise is drawn on the CPU, so a seed means the same on every device.
-            generator=torch.Generator("cpu").manual_seed(segment.seed),
-            callback_on_step_end=on_step_end,
-            output_type="latent",
-        ).frames
+        with _after_each_call(pipeline.text_encoder, lambda _: watcher.text_encoded()):
+            latents: Tensor = pipeline(
+                prompt=segment.prompt,
+                negative_prompt=segment.negative_prompt,
+                height=segment.size.height,
+                width=segment.size.width,
+                num_frames=segment.frames,
+                num_inference_steps=segment.steps,
+                guidance_scale=segment.guidance_scale,
+                # Noise is drawn on the CPU, so a seed means the same on every device.
+                generator=torch.Generator("cpu").manual_seed(segment.seed),
+                callback_on_step_end=on_step_end,
+                output_type="latent",
+            ).frames
         return latents
 
     def _decode(self, latents: Tensor, watcher: SegmentWatcher) -> Tensor:

@@ -28,6 +28,9 @@ class _SegmentReporter:
         self._since = clock()
         self._steps = 0
 
+    def text_encoded(self) -> None:
+        stop_if_canceled(self._watcher)
+
     def step_done(self, step: int, steps: int) -> None:
         stop_if_canceled(self._watcher)
         self._steps = steps

@@ -20,7 +20,7 @@ SPRITESHEET_NAME = "spritesheet.jpg"
 def stitch(
     segments: tuple[Frames, ...], plan: Plan, work_dir: Path, watcher: Watcher
 ) -> tuple[RenderedFile, ...]:
-    """Write video, poster and spritesheet. Raises ``RenderCanceled`` between two frames."""
+    """Write video, poster and spritesheet. Raises ``RenderCanceled`` between two frames or files."""
     frames = np.concatenate(segments)
 
     def on_frame(done: int) -> None:
@@ -31,7 +31,9 @@ def stitch(
     video, poster = work_dir / VIDEO_NAME, work_dir / POSTER_NAME
     spritesheet = work_dir / SPRITESHEET_NAME
     encode_video(frames, video, fps=plan.fps, size=size, on_frame=on_frame)
+    stop_if_canceled(watcher)
     save_poster(frames, poster, size=size)
+    stop_if_canceled(watcher)
     sheet_size = save_spritesheet(frames, spritesheet, size=size)
     watcher.log(f"stitch: {len(frames)} frames encoded, {video.stat().st_size / 1e6:.1f} MB")
     return (
