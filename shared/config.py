@@ -66,6 +66,7 @@ class Worker(_Section):
     lease_seconds: Seconds = 30
     heartbeat_seconds: Seconds = 5
     grace_seconds: Seconds = 10
+    memory_limit_mb: Count | None = None
     load_timeout_seconds: Seconds = 300
     max_attempts: Count = 3
     sweep_seconds: Seconds = 5

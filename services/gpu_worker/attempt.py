@@ -1,13 +1,14 @@
 """One claim of one job, kept alive: lease, message deadline, progress, log, and the ear for a stop."""
 
 import time
+from collections import deque
 from enum import StrEnum
 from functools import partial
 
 import anyio
 import structlog
-from anyio import to_thread
 
+from services.gpu_worker.port_calls import call_port, insist
 from services.gpu_worker.protocol import LogLine, Progress
 from shared.errors import JobNotFound, LeaseLost, PromptreelError, TransientError
 from shared.job import Job, Lease, Phase
@@ -18,6 +19,10 @@ from shared.wiring import Wiring
 _TICK_SECONDS = 0.4
 # Firestore's advice: one write a second to one document.
 _REPORT_SECONDS = 1.0
+# Of a line in the job's log: a render that babbles must not fill the worker, nor a document.
+_LINE_CHARS = 2000
+# How long a store that does not answer is asked whether the job is still ours.
+_DOUBT_SECONDS = 10.0
 
 log = structlog.get_logger("promptreel.attempt")
 
@@ -38,15 +43,19 @@ class Attempt:
         self.stop_reason: StopReason | None = None
         # What a stop cancels: the render and the upload.
         self.scope = anyio.CancelScope()
+        # Its outcome is known and on its way to the store: too late for any stop.
+        self.is_settling = False
         self._wiring = wiring
+        self._writing = anyio.Lock()
         self._progress: tuple[Phase, float] | None = None
-        self._lines: list[str] = []
+        # The store would drop the oldest beyond this number anyway.
+        self._lines: deque[str] = deque(maxlen=wiring.config.limits.log_lines_per_job)
         self._renewed_at = self._reported_at = time.monotonic()
 
     def hear(self, event: Progress | LogLine) -> None:
         """Note what the render says; it is stored at the next tick."""
         if isinstance(event, LogLine):
-            self._lines.append(event.text)
+            self._lines.append(event.text[:_LINE_CHARS])
         else:
             self._progress = (Phase(event.phase), event.fraction)
 
@@ -68,51 +77,90 @@ class Attempt:
         while True:
             await anyio.sleep(_TICK_SECONDS)
             try:
-                await self._sync()
+                async with self._writing:
+                    await self._sync()
             except (LeaseLost, JobNotFound):
                 self.stop(StopReason.LEASE_LOST)
                 return
             except TransientError as error:
                 # The lease outlives a short outage; if it does not, the next tick says so.
                 log.warning("job not tended", job_id=self.job.id, code=error.code)
-            if self.job.cancel_requested_at is not None:
-                self.stop(StopReason.CANCEL_REQUESTED)
+
+    async def make_sure(self) -> None:
+        """The job is still ours and still wanted, or this stops the attempt.
+
+        Raises ``TransientError`` when the store does not say.
+        """
+        try:
+            async with self._writing:
+                self._heed(await insist(self._heartbeat, seconds=_DOUBT_SECONDS))
+        except (LeaseLost, JobNotFound):
+            self.stop(StopReason.LEASE_LOST)
+
+    async def hand_back(self, *, seconds: float) -> None:
+        """The worker goes down: give job and message to the next one, then stop. Costs no attempt."""
+        if self.stop_reason is not None or self.is_settling:
+            return  # It is ending by itself.
+        # From here on nothing else is told about the job, whatever becomes of the render.
+        self.stop_reason = StopReason.SHUTDOWN
+        self.note("handed back: the worker stops")
+        release = partial(self._wiring.lifecycle.release, self.job.id, token=self.token)
+        again = partial(self._wiring.queue.release, self.delivery, delay_seconds=0)
+        try:
+            async with self._writing:
+                await insist(release, seconds=seconds)
+                await insist(again, seconds=seconds)
+        except (LeaseLost, JobNotFound, TransientError) as error:
+            log.warning("job not handed back", job_id=self.job.id, code=error.code)
+        finally:
+            self.scope.cancel()
 
     async def flush(self) -> None:
         """Store the log lines that are left; a log is never a reason to fail."""
         try:
-            await self._store_lines()
+            async with self._writing:
+                await self._store_lines()
         except PromptreelError as error:
             log.warning("log lines lost", job_id=self.job.id, code=error.code)
 
     async def _sync(self) -> None:
-        """Write the least that must be written now."""
-        await self._store_lines()
+        """Write the least that must be written now, and what keeps no stop waiting last."""
         now = time.monotonic()
         renewal_due = now - self._renewed_at >= self._wiring.config.worker.heartbeat_seconds
         if self._progress is not None and now - self._reported_at >= _REPORT_SECONDS:
             (phase, fraction), self._progress = self._progress, None
             self._reported_at = now
-            call = partial(self._wiring.lifecycle.report, phase=phase, fraction=fraction)
-            self.job = await to_thread.run_sync(partial(call, self.job.id, token=self.token))
+            report = partial(self._wiring.lifecycle.report, phase=phase, fraction=fraction)
+            self._heed(await call_port(partial(report, self.job.id, token=self.token)))
         elif renewal_due:
-            call = partial(self._wiring.lifecycle.heartbeat, self.job.id, token=self.token)
-            self.job = await to_thread.run_sync(call)
+            self._heed(await call_port(self._heartbeat))
         else:
-            self.job = await to_thread.run_sync(self._wiring.store.get, self.job.id)
-            if self.job.lease is None or self.job.lease.token != self.token:
+            job = await call_port(partial(self._wiring.store.get, self.job.id))
+            if job.lease is None or job.lease.token != self.token:
                 raise LeaseLost("the job is no longer this worker's")
+            self._heed(job)
+        await self._store_lines()
         if renewal_due:
             self._renewed_at = now
-            await to_thread.run_sync(self._wiring.queue.extend, self.delivery)
+            await call_port(partial(self._wiring.queue.extend, self.delivery))
+
+    def _heartbeat(self) -> Job:
+        return self._wiring.lifecycle.heartbeat(self.job.id, token=self.token)
+
+    def _heed(self, job: Job) -> None:
+        self.job = job
+        if job.cancel_requested_at is not None:
+            self.stop(StopReason.CANCEL_REQUESTED)
 
     async def _store_lines(self) -> None:
-        lines, self._lines = self._lines, []
+        lines, self._lines = self._lines, self._lines.copy()
+        self._lines.clear()
         if not lines:
             return
-        call = partial(self._wiring.store.append_log, now=self._wiring.lifecycle.now())
+        append = partial(self._wiring.store.append_log, now=self._wiring.lifecycle.now())
         try:
-            await to_thread.run_sync(call, self.job.id, lines)
+            await call_port(partial(append, self.job.id, [*lines]))
         except TransientError:
-            self._lines[:0] = lines  # They are stored when the store is back.
+            lines.extend(self._lines)
+            self._lines = lines  # They are stored when the store is back.
             raise

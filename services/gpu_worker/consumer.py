@@ -1,17 +1,18 @@
 """One message → one outcome: the job is finished, failed, canceled, or goes back to the queue."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import anyio
 import structlog
-from anyio import to_thread
 
 from services.gpu_worker.attempt import Attempt, StopReason
-from services.gpu_worker.protocol import Render, RenderedFile
+from services.gpu_worker.port_calls import call_port, insist
+from services.gpu_worker.protocol import Render, Rendered
 from services.gpu_worker.supervisor import RenderStopped, Supervisor
+from services.gpu_worker.upload import Upload
 from services.gpu_worker.workspace import job_folder
 from shared.catalog import CATALOG, Model
 from shared.errors import (
@@ -24,12 +25,16 @@ from shared.errors import (
     RenderTimedOut,
     TransientError,
 )
-from shared.job import Artifact, Job, JobStatus, Phase, RenderSummary, artifact_key
+from shared.job import Job, JobStatus, Phase, RenderSummary
 from shared.ports import Delivery
 from shared.wiring import Wiring
 
 # How long a finished render waits for a store that does not answer.
 _SETTLE_SECONDS = 20.0
+# What a worker that goes down has left to hand its job back, or to settle it.
+_STOP_SECONDS = 2.0
+# Files stored at the same time: one, and what was given up and is still on its way.
+_UPLOAD_THREADS = 4
 
 log = structlog.get_logger("promptreel.consumer")
 
@@ -51,7 +56,11 @@ class Consumer:
         self._instance = instance
         self._workspace = workspace
         self._catalog = catalog
+        self._upload_threads = anyio.CapacityLimiter(_UPLOAD_THREADS)
         self._attempt: Attempt | None = None
+        self._stopping = False
+        self._idle = anyio.Event()
+        self._idle.set()
 
     @property
     def job_id(self) -> str | None:
@@ -59,86 +68,102 @@ class Consumer:
         return self._attempt.job.id if self._attempt else None
 
     async def consume(self, delivery: Delivery) -> None:
-        """See one delivery through. Raises ``TransientError`` only if it could not be answered."""
+        """See one delivery through. Raises ``TransientError`` only if it could not be answered.
+
+        Call ``hand_back`` before you cancel this: what is claimed would wait for its lease to end.
+        """
+        self._idle = anyio.Event()
+        try:
+            self._attempt = await self._begin(delivery)
+            if self._attempt is not None:
+                await self._see_through(self._attempt)
+        finally:
+            self._attempt = None
+            self._idle.set()
+
+    async def hand_back(self) -> None:
+        """The worker goes down: its job is back in the queue, or settled, when this returns.
+
+        A store that does not answer is not waited for: then the lease expires.
+        """
+        self._stopping = True
+        self._supervisor.end()
+        with anyio.move_on_after(_STOP_SECONDS):
+            if self._attempt is not None:
+                await self._attempt.hand_back(seconds=_STOP_SECONDS)
+            await self._idle.wait()
+
+    async def _begin(self, delivery: Delivery) -> Attempt | None:
+        """Claim the job; None if it is not ours, and the queue is told."""
         queue, job_id = self._wiring.queue, delivery.message.job_id
+        release = partial(queue.release, delivery)
+        if not self._may_claim():
+            await call_port(partial(release, delay_seconds=0))
+            return None
         claim = partial(self._wiring.lifecycle.claim, job_id, worker=self._instance)
         try:
-            job = await to_thread.run_sync(claim)
+            job = await call_port(claim)
         except (JobNotFound, JobAlreadyTerminal, LeaseHeld) as reason:
             # Not ours to render. The sweep owns recovery, so nothing is lost by saying "done".
             log.info("message needs no work", job_id=job_id, code=reason.code)
-            await to_thread.run_sync(queue.acknowledge, delivery)
-            return
+            await call_port(partial(queue.acknowledge, delivery))
+            return None
         except TransientError:
-            await to_thread.run_sync(queue.release, delivery)
-            return
+            await call_port(release)
+            return None
         if job.lease is None:
-            await to_thread.run_sync(queue.acknowledge, delivery)
-            return
-        self._attempt = Attempt(job, job.lease, delivery, self._wiring)
-        try:
-            await self._see_through(self._attempt)
-        finally:
-            self._attempt = None
+            await call_port(partial(queue.acknowledge, delivery))
+            return None
+        attempt = Attempt(job, job.lease, delivery, self._wiring)
+        if self._stopping:  # since the claim was sent
+            await attempt.hand_back(seconds=_STOP_SECONDS)
+            await attempt.flush()
+            return None
+        return attempt
 
-    async def hand_back(self) -> None:
-        """The worker is going down: give its job back to the queue at once, then stop it."""
-        attempt = self._attempt
-        if attempt is None:
-            return
-        try:
-            release = partial(self._wiring.lifecycle.release, token=attempt.token)
-            await to_thread.run_sync(release, attempt.job.id)
-            again = partial(self._wiring.queue.release, delay_seconds=0)
-            await to_thread.run_sync(again, attempt.delivery)
-        except (LeaseLost, JobNotFound, TransientError) as error:
-            log.warning("job not handed back", job_id=attempt.job.id, code=error.code)
-        attempt.stop(StopReason.SHUTDOWN)
+    def _may_claim(self) -> bool:
+        return self._supervisor.model_loaded and not self._stopping
 
     async def _see_through(self, attempt: Attempt) -> None:
+        upload = Upload(attempt.job, self._wiring, threads=self._upload_threads)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(attempt.tend)
-            outcome = await self._render_and_store(attempt)
-            tasks.cancel_scope.cancel()
-        # What has begun must be told to the store, even if the worker is told to stop now.
-        with anyio.CancelScope(shield=True):
+            outcome = await self._render_and_store(attempt, upload)
+            attempt.is_settling = True
             await attempt.flush()
-            await self._settle(attempt, outcome)
+            tasks.cancel_scope.cancel()
+        await self._settle(attempt, upload, outcome)
 
-    async def _render_and_store(self, attempt: Attempt) -> Callable[[], Job] | None:
+    async def _render_and_store(self, attempt: Attempt, upload: Upload) -> Callable[[], Job] | None:
         """The call that tells the store how it ended; None if there is nothing to tell."""
         lifecycle, job, token = self._wiring.lifecycle, attempt.job, attempt.token
-        stored: list[Artifact] = []
         summary: RenderSummary | None = None
-        error: PromptreelError | None = None
+        error: PromptreelError = RenderCrashed("The render ended without a result.")
         with job_folder(self._workspace, job.id) as folder, attempt.scope:
             try:
-                summary = await self._render(attempt, folder, stored)
+                summary = await self._render(attempt, upload, folder)
             except PromptreelError as raised:
                 error = raised
             except RenderStopped:
                 error = RenderCrashed("The render stopped without being asked to.")
-        if attempt.stop_reason is StopReason.CANCEL_REQUESTED and summary is None:
-            for artifact in stored:
-                await to_thread.run_sync(self._wiring.artifacts.delete, artifact.key)
+        if attempt.stop_reason is StopReason.SHUTDOWN:
+            return None  # `hand_back` tells, and has begun to.
+        if summary is not None:
+            attempt.note(f"finished in {summary.generation_seconds:.1f} s")
+            artifacts = tuple(upload.artifacts)
+            return partial(
+                lifecycle.complete, job.id, token=token, artifacts=artifacts, summary=summary
+            )
+        if attempt.stop_reason is StopReason.CANCEL_REQUESTED:
             attempt.note("canceled")
             return partial(lifecycle.acknowledge_cancel, job.id, token=token)
         if attempt.stop_reason is StopReason.LEASE_LOST:
             self._wiring.metrics.leases_lost.inc()
-        if attempt.stop_reason is not None and summary is None:
             return None
-        if error is not None or summary is None:
-            error = error or RenderCrashed("The render ended without a result.")
-            attempt.note(f"attempt {job.attempt} of {job.max_attempts} failed: {error.message}")
-            return partial(lifecycle.fail, job.id, token=token, error=error)
-        attempt.note(f"finished in {summary.generation_seconds:.1f} s")
-        return partial(
-            lifecycle.complete, job.id, token=token, artifacts=tuple(stored), summary=summary
-        )
+        attempt.note(f"attempt {job.attempt} of {job.max_attempts} failed: {error.message}")
+        return partial(lifecycle.fail, job.id, token=token, error=error)
 
-    async def _render(
-        self, attempt: Attempt, folder: Path, stored: list[Artifact]
-    ) -> RenderSummary:
+    async def _render(self, attempt: Attempt, upload: Upload, folder: Path) -> RenderSummary:
         job, model = attempt.job, self._catalog[attempt.job.request.model]
         started = time.monotonic()
         attempt.note(f"attempt {job.attempt} of {job.max_attempts} on {self._supervisor.device}")
@@ -150,15 +175,7 @@ class Consumer:
             limit = model.max_render_seconds
             raise RenderTimedOut(f"The render took longer than {limit} seconds.") from None
         generation_seconds = time.monotonic() - started
-        attempt.enter(Phase.UPLOAD)
-        upload_started = time.monotonic()
-        for index, file in enumerate(rendered.files):
-            stored.append(await self._store(job, file))
-            attempt.enter(Phase.UPLOAD, (index + 1) / len(rendered.files))
-            await anyio.lowlevel.checkpoint()  # between two files a cancel is heard
-        upload_seconds = time.monotonic() - upload_started
-        self._wiring.metrics.upload_seconds.observe(upload_seconds)
-        attempt.note(f"upload: {len(stored)} files in {upload_seconds:.2f} s")
+        upload_seconds = await self._store(attempt, upload, rendered)
         return RenderSummary(
             device=self._supervisor.device or "unknown",
             frames=rendered.frames,
@@ -169,51 +186,37 @@ class Consumer:
             phase_seconds={**rendered.phase_seconds, Phase.UPLOAD.value: round(upload_seconds, 3)},
         )
 
-    async def _store(self, job: Job, file: RenderedFile) -> Artifact:
-        prefix = self._wiring.config.artifacts.prefix
-        key = artifact_key(job, prefix=prefix, name=file.path.name)
-        put = partial(self._wiring.artifacts.put, content_type=file.content_type)
-        stored = await to_thread.run_sync(put, key, file.path)
-        return Artifact(
-            kind=file.kind,
-            key=stored.key,
-            uri=stored.uri,
-            content_type=file.content_type,
-            size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
-            width=file.width,
-            height=file.height,
-        )
+    async def _store(self, attempt: Attempt, upload: Upload, rendered: Rendered) -> float:
+        """Store the rendered files; return the seconds it took."""
+        attempt.enter(Phase.UPLOAD)
+        started = time.monotonic()
+        await attempt.make_sure()
+        for index, file in enumerate(rendered.files):
+            await upload.store(file)
+            attempt.enter(Phase.UPLOAD, (index + 1) / len(rendered.files))
+        await anyio.lowlevel.checkpoint()  # A stop that came by now is heard.
+        seconds = time.monotonic() - started
+        self._wiring.metrics.upload_seconds.observe(seconds)
+        attempt.note(f"upload: {len(upload.artifacts)} files in {seconds:.2f} s")
+        return seconds
 
-    async def _settle(self, attempt: Attempt, outcome: Callable[[], Job] | None) -> None:
+    async def _settle(
+        self, attempt: Attempt, upload: Upload, outcome: Callable[[], Job] | None
+    ) -> None:
         """Tell the store, then the queue, in that order: a crash between them repeats only this."""
-        queue, delivery = self._wiring.queue, attempt.delivery
-        if attempt.stop_reason is StopReason.SHUTDOWN and outcome is None:
-            return  # `hand_back` has told both.
         job: Job | None = None
         if outcome is not None:
             try:
-                job = await _insist(partial(to_thread.run_sync, outcome))
+                job = await insist(outcome, seconds=_SETTLE_SECONDS)
             except (LeaseLost, JobNotFound):
                 self._wiring.metrics.leases_lost.inc()
+        answer = self._wiring.queue.acknowledge
         if job is not None and job.status is JobStatus.QUEUED:
-            await to_thread.run_sync(queue.release, delivery)
-        else:
-            await to_thread.run_sync(queue.acknowledge, delivery)
-
-
-async def _insist(call: Callable[[], Awaitable[Job]]) -> Job:
-    """Call again while the store is unavailable, for a while; then the sweep must mend it."""
-    deadline = anyio.current_time() + _SETTLE_SECONDS
-    pause_seconds = 0.2
-    while True:
-        try:
-            return await call()
-        except TransientError:
-            if anyio.current_time() + pause_seconds > deadline:
-                raise
-            await anyio.sleep(pause_seconds)
-            pause_seconds *= 2
+            answer = self._wiring.queue.release
+        if attempt.stop_reason is not StopReason.SHUTDOWN:  # `hand_back` has told the queue.
+            await call_port(partial(answer, attempt.delivery))
+        if job is None or job.status is not JobStatus.FINISHED:
+            await upload.give_up()
 
 
 def render_command(job: Job, model: Model, work_dir: Path) -> Render:

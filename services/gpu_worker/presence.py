@@ -1,10 +1,12 @@
 """A worker's heartbeat: what it is, whether its model is loaded, what it renders."""
 
+from functools import partial
+
 import anyio
 import structlog
-from anyio import to_thread
 
 from services.gpu_worker.consumer import Consumer
+from services.gpu_worker.port_calls import call_port
 from services.gpu_worker.supervisor import Supervisor
 from shared.errors import TransientError
 from shared.ports import WorkerBeat
@@ -43,6 +45,6 @@ class Presence:
             seen_at=self._wiring.lifecycle.now(),
         )
         try:
-            await to_thread.run_sync(self._wiring.store.beat, beat)
+            await call_port(partial(self._wiring.store.beat, beat))
         except TransientError as error:
             log.warning("heartbeat not stored", code=error.code)

@@ -81,7 +81,7 @@ class Progress(_Line):
 
     type: Literal["progress"] = "progress"
     job_id: str
-    phase: str  # "plan", "keyframes", "generation", "stitch"
+    phase: str = Field(pattern=r"^(plan|keyframes|generation|stitch)$")
     fraction: float = Field(ge=0, le=1)
     step: int | None = None
     steps: int | None = None
@@ -129,10 +129,9 @@ class RenderCanceled(_Line):
     job_id: str
 
 
-Event = Annotated[
-    Ready | LoadFailed | Progress | LogLine | Rendered | RenderFailed | RenderCanceled,
-    Field(discriminator="type"),
-]
+# What is said about one render.
+RenderEvent = Progress | LogLine | Rendered | RenderFailed | RenderCanceled
+Event = Annotated[Ready | LoadFailed | RenderEvent, Field(discriminator="type")]
 
 
 def parse_command(line: bytes) -> Command:

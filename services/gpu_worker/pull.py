@@ -7,7 +7,7 @@ one, the render process included, has ended before the process does.
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from anyio import to_thread
 from prometheus_client import start_http_server
 
 from services.gpu_worker.consumer import Consumer
+from services.gpu_worker.port_calls import call_port
 from services.gpu_worker.presence import Presence
 from services.gpu_worker.supervisor import RENDER_PROCESS, supervisor_of
 from services.gpu_worker.workspace import open_workspace
@@ -62,18 +63,24 @@ class Worker:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises ``ModelUnavailable`` when no render is possible."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._supervisor.run)
-            tasks.start_soon(self._presence.run)
-            tasks.start_soon(self._sweep)
-            tasks.start_soon(self._work)
-            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for number in signals:
-                    log.info("worker stops", signal=signal.Signals(number).name)
-                    break
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            # The ear outlives the rest: a signal nobody has heard would end the worker half-way.
+            async with anyio.create_task_group() as ear:
+                ear.start_soon(self._hear, signals)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._supervisor.run)
+                    tasks.start_soon(self._presence.run)
+                    tasks.start_soon(self._sweep)
+                    tasks.start_soon(self._work)
+                    await self._stopping.wait()
+                    await self._consumer.hand_back()
+                    tasks.cancel_scope.cancel()
+                ear.cancel_scope.cancel()
+
+    async def _hear(self, signals: AsyncIterator[signal.Signals]) -> None:
+        async for number in signals:
+            log.info("worker stops", signal=number.name)
             self._stopping.set()
-            await self._consumer.hand_back()
-            tasks.cancel_scope.cancel()
 
     async def _work(self) -> None:
         while not self._stopping.is_set():
@@ -83,8 +90,7 @@ class Worker:
             with anyio.CancelScope(shield=True):
                 delivery = await self._receive()
                 if delivery is not None and self._stopping.is_set():
-                    again = partial(self._wiring.queue.release, delay_seconds=0)
-                    await to_thread.run_sync(again, delivery)
+                    await self._consume(delivery)
                     return
             if delivery is not None:
                 await self._consume(delivery)
@@ -108,7 +114,7 @@ class Worker:
     async def _sweep(self) -> None:
         while True:
             try:
-                await to_thread.run_sync(self._wiring.lifecycle.sweep)
+                await call_port(self._wiring.lifecycle.sweep)
             except TransientError as error:
                 log.warning("not swept", code=error.code)
             await anyio.sleep(self._wiring.config.worker.sweep_seconds)

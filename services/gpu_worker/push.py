@@ -20,7 +20,6 @@ from shared.errors import TransientError
 from shared.ports import Delivery
 from shared.wiring import Wiring
 
-# Cloud Run kills ten seconds after it has said that it will.
 _STOP_POLL_SECONDS = 0.2
 
 log = structlog.get_logger("promptreel.push")
@@ -66,9 +65,10 @@ class PushWorker:
                     tasks.start_soon(self._work)
                     tasks.start_soon(self._watch_for_a_stop)
                     await self._stopping.wait()
+                    # Who stands in line need not wait for the job in work, which must be handed
+                    # back before it is delivered again: else it finds a lease, and is dropped.
+                    self._answers.redeliver_waiting()
                     await self._consumer.hand_back()
-                    # Now: a job that is being settled may take longer than the server may.
-                    self._answers.redeliver_all()
                     tasks.cancel_scope.cancel()
             finally:
                 self._stopping.set()

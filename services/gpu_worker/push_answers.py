@@ -33,11 +33,15 @@ class PushAnswers:
         answer.add_done_callback(lambda _answer: self._waiting.pop(delivery.receipt, None))
         return answer
 
+    def redeliver_waiting(self) -> None:
+        """Nothing more will be begun; what is in work still gets its own answer."""
+        for answer in self._expected():
+            if not answer.running():
+                _give(answer, Answer.REDELIVER)
+
     def redeliver_all(self) -> None:
         """Nothing more will be worked on."""
-        with self._lock:
-            waiting = [*self._waiting.values()]
-        for answer in waiting:
+        for answer in self._expected():
             _give(answer, Answer.REDELIVER)
 
     def acknowledge(self, delivery: Delivery) -> None:
@@ -67,6 +71,10 @@ class PushAnswers:
 
     def close(self) -> None:
         self._queue.close()
+
+    def _expected(self) -> list[Future[Answer]]:
+        with self._lock:
+            return [*self._waiting.values()]
 
     def _settle(self, delivery: Delivery, answer: Answer) -> None:
         waiting = self._waiting.get(delivery.receipt)

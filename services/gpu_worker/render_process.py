@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import ValidationError
@@ -29,6 +31,8 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 _EXIT_LOAD_FAILED = 1
 _EXIT_PROTOCOL = 2
+
+_OOM_SCORE_MAX = 1000
 
 
 class Inbox:
@@ -118,6 +122,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The kernel ends the process even while a library computes for seconds.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _offer_to_be_killed_first()
     os.environ.update(_OFFLINE)
     inbox.start()
     model: LoadedModel | None = None
@@ -132,6 +137,12 @@ def main() -> int:
             case _:
                 _complain("the supervisor ordered a render before it had a model loaded")
                 return _EXIT_PROTOCOL
+
+
+def _offer_to_be_killed_first() -> None:
+    """When the machine's memory is used up, the kernel is to take the render, not the worker."""
+    with suppress(OSError):  # not Linux
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_MAX))
 
 
 def _take_channel() -> tuple[Inbox, Outbox]:
@@ -176,8 +187,16 @@ def _render(command: protocol.Render, model: LoadedModel, watcher: JobWatcher) -
         return _failed(command, error)
     except Exception as error:  # noqa: BLE001 - the process's edge: the next render must find it alive
         _print_without_prompt(error, command)
-        what = "ran out of memory" if isinstance(error, MemoryError) else "failed unexpectedly"
+        what = "ran out of memory" if _is_out_of_memory(error) else "failed unexpectedly"
         return _failed(command, RenderCrashed(f"The render {what}."))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's own, torch's for a GPU by its name, torch's for the machine by its words."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return not names.isdisjoint({"MemoryError", "OutOfMemoryError"}) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def _failed(command: protocol.Render, error: PromptreelError) -> protocol.RenderFailed:

@@ -1,25 +1,27 @@
 """The render process, seen from outside: started, talked to, stopped, killed, restarted.
 
-The supervisor never imports torch. A render that hangs, is killed or takes the process down costs
-its own attempt and nothing else: a fresh process loads the model before the next claim.
+The supervisor never imports torch. A render that hangs, eats all memory, is killed or takes the
+process down costs its own attempt and nothing else: a fresh process loads the model before the next
+claim.
 """
 
 import math
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 
 import anyio
 import structlog
-from anyio.abc import ByteReceiveStream, ObjectReceiveStream, Process
-from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.abc import ObjectReceiveStream, Process
 from anyio.streams.memory import MemoryObjectSendStream
-from pydantic import ValidationError
 
+from services.gpu_worker.event_stream import read_events
+from services.gpu_worker.memory import in_megabytes, memory_limit_bytes, wait_until_above
 from services.gpu_worker.protocol import (
     Cancel,
-    Event,
     Load,
     LoadFailed,
     LogLine,
@@ -28,8 +30,8 @@ from services.gpu_worker.protocol import (
     Render,
     RenderCanceled,
     Rendered,
+    RenderEvent,
     RenderFailed,
-    parse_event,
 )
 from shared.config import Config
 from shared.errors import (
@@ -43,9 +45,11 @@ from shared.errors import (
 
 RENDER_PROCESS = (sys.executable, "-m", "services.gpu_worker.render_process")
 
-_MAX_LINE_BYTES = 1024 * 1024
 _RESTART_SECONDS_MIN = 0.5
 _RESTART_SECONDS_MAX = 30.0
+# A process that has closed its end of the pipe is given this long to be dead.
+_DYING_SECONDS = 0.5
+_UNKNOWN_CAUSE = "The render process ended unexpectedly."
 # What a render may say went wrong; anything else is a crash.
 _RENDER_ERRORS = (BackendUnavailable, InvalidRequest, ModelUnavailable, PromptRefused)
 
@@ -67,15 +71,19 @@ class Supervisor:
         *,
         load_timeout_seconds: float,
         grace_seconds: float,
+        memory_limit_bytes: int,
         command: Sequence[str] = RENDER_PROCESS,
     ) -> None:
         self._load = load
         self._load_timeout_seconds = load_timeout_seconds
         self._grace_seconds = grace_seconds
+        self._memory_limit_bytes = memory_limit_bytes
         self._command = command
         self._process: Process | None = None
         self._ready = anyio.Event()
-        self._listener: MemoryObjectSendStream[Event] | None = None
+        self._listener: MemoryObjectSendStream[RenderEvent] | None = None
+        self._cause_of_death = _UNKNOWN_CAUSE  # of the last process, to be read by a job's owner
+        self._ending = False
         self.device: str | None = None  # of the last process that was ready
         self.load_seconds: float | None = None
 
@@ -88,14 +96,22 @@ class Supervisor:
         await self._ready.wait()
 
     async def run(self) -> None:
-        """Keep a render process alive until cancelled. Raises ``ModelUnavailable``."""
+        """Keep a render process alive until ended. Raises ``ModelUnavailable``."""
         failures = 0
         while True:
             was_ready = await self._live_once()
+            if self._ending:
+                return
             failures = 0 if was_ready else failures + 1
             pause_seconds = min(_RESTART_SECONDS_MIN * 2**failures, _RESTART_SECONDS_MAX)
             log.warning("render process restarts", pause_seconds=pause_seconds)
             await anyio.sleep(pause_seconds)
+
+    def end(self) -> None:
+        """The worker goes down: what renders is killed, not asked, and no process follows."""
+        self._ending = True
+        if self._process is not None:
+            self._kill(self._process, "The worker stops.")
 
     async def render(self, command: Render, listen: Listener) -> Rendered:
         """Render one clip. Cancelling this call stops the render, gently at first.
@@ -103,12 +119,14 @@ class Supervisor:
         Raises ``RenderCrashed`` when the process died, or what the render said went wrong.
         """
         await self.wait_ready()
-        send, receive = anyio.create_memory_object_stream[Event](math.inf)
+        send, receive = anyio.create_memory_object_stream[RenderEvent](math.inf)
         self._listener = send
         with send, receive:
             try:
                 await self._tell(command)
                 async for event in receive:
+                    if event.job_id != command.job_id:
+                        continue  # a late word about an earlier render
                     if isinstance(event, Progress | LogLine):
                         listen(event)
                     else:
@@ -119,10 +137,12 @@ class Supervisor:
                 raise
             finally:
                 self._listener = None
-        raise RenderCrashed("The render process ended unexpectedly.")
+        raise RenderCrashed(self._cause_of_death)
 
     async def _live_once(self) -> bool:
         """One process from start to end; True if it ever had its model loaded."""
+        refusal: str | None = None
+        self._cause_of_death = _UNKNOWN_CAUSE
         with anyio.CancelScope(deadline=anyio.current_time() + self._load_timeout_seconds) as load:
             # A session of its own: Ctrl-C in a terminal reaches the worker, which decides.
             async with await anyio.open_process(
@@ -130,40 +150,71 @@ class Supervisor:
             ) as process:
                 self._process = process
                 try:
-                    await self._tell(self._load)
-                    await self._listen(process, load)
+                    refusal = await self._watch(process, load)
                 finally:
                     self._process = None
                     if self._listener is not None:
                         self._listener.close()
-                    was_ready, self._ready = self._ready.is_set(), anyio.Event()
-                    with suppress(ProcessLookupError):
-                        process.kill()
+                    self._kill(process, _UNKNOWN_CAUSE)
+        if refusal is not None:
+            raise ModelUnavailable(refusal)
         if load.cancelled_caught:
             log.error("model load timed out", seconds=self._load_timeout_seconds)
         else:
-            log.error("render process ended", returncode=process.returncode)
-        return was_ready
+            cause = self._cause_of_death
+            log.error("render process ended", returncode=process.returncode, cause=cause)
+        return math.isinf(load.deadline)
 
-    async def _listen(self, process: Process, load: anyio.CancelScope) -> None:
+    async def _watch(self, process: Process, load: anyio.CancelScope) -> str | None:
+        """Until the process ends or must; returns why it cannot load its model, if that is so."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._guard_memory, process)
+            await self._tell(self._load)
+            refusal = await self._listen(process, load)
+            if self._ready.is_set():
+                self._ready = anyio.Event()
+            with anyio.move_on_after(_DYING_SECONDS):
+                await process.wait()
+            tasks.cancel_scope.cancel()
+        if process.returncode == -signal.SIGKILL and self._cause_of_death == _UNKNOWN_CAUSE:
+            self._cause_of_death = "The render was killed, most likely because memory ran out."
+        return refusal
+
+    async def _guard_memory(self, process: Process) -> None:
+        await wait_until_above(process.pid, self._memory_limit_bytes)
+        limit = f"its limit is {in_megabytes(self._memory_limit_bytes)} MB"
+        what_to_do = "A shorter or smaller video takes less."
+        self._kill(process, f"The render ran out of memory ({limit}). {what_to_do}")
+
+    def _kill(self, process: Process, cause: str) -> None:
+        """The whole session: what a render has started must not outlive it, nor hold its pipe."""
+        if process.returncode is None and self._cause_of_death == _UNKNOWN_CAUSE:
+            self._cause_of_death = cause
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    async def _listen(self, process: Process, load: anyio.CancelScope) -> str | None:
+        """Pass on what the process says until its end; return why it cannot load its model."""
         assert process.stdout is not None  # noqa: S101 - open_process was asked for a pipe
-        async with aclosing(_events(process.stdout)) as events:
+        async with aclosing(read_events(process.stdout)) as events:
             async for event in events:
                 match event:
                     case Ready():
                         load.deadline = math.inf
                         self._loaded(event)
                     case LoadFailed():
-                        raise ModelUnavailable(event.message)
+                        # Once it was loaded, this is some render's nonsense, and no reason to end.
+                        return None if self.model_loaded else event.message
                     case _:
                         await self._pass_on(event)
+        return None
 
     def _loaded(self, event: Ready) -> None:
         self.device, self.load_seconds = event.device, event.load_seconds
         self._ready.set()
         log.info("model loaded", device=event.device, seconds=event.load_seconds)
 
-    async def _pass_on(self, event: Event) -> None:
+    async def _pass_on(self, event: RenderEvent) -> None:
         if self._listener is not None:
             # Closed: the render was given up, and what it still says is nobody's business.
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -172,28 +223,37 @@ class Supervisor:
     async def _tell(self, command: Load | Render | Cancel) -> None:
         process = self._process
         if process is None or process.stdin is None:
-            raise RenderCrashed("The render process ended unexpectedly.")
+            raise RenderCrashed(self._cause_of_death)
         # Broken: it just died; whoever listens to it is told by its end.
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             await process.stdin.send(command.encode())
 
-    async def _stop(self, job_id: str, events: ObjectReceiveStream[Event]) -> None:
+    async def _stop(self, job_id: str, events: ObjectReceiveStream[RenderEvent]) -> None:
         """Between two steps if it listens, by SIGTERM if not, by SIGKILL at last."""
         process = self._process
-        if process is None:
+        if process is None or (not self._ending and await self._asked_to_stop(job_id, events)):
             return
-        with suppress(RenderCrashed):
-            await self._tell(Cancel(job_id=job_id))
-        for escalate in (process.terminate, process.kill):
-            with anyio.move_on_after(self._grace_seconds):
-                async for event in events:
-                    if not isinstance(event, Progress | LogLine):
-                        return
-                return
-            log.warning("render does not stop", escalation=escalate.__name__)
+        self._kill(process, "The render did not stop when it was told to.")
+        # Until it is known to be gone: the next render must not be given to it.
+        async for _ in events:
+            pass
+
+    async def _asked_to_stop(self, job_id: str, events: ObjectReceiveStream[RenderEvent]) -> bool:
+        """Whether it did within the grace it has for each way of asking."""
+        with anyio.move_on_after(self._grace_seconds):
+            with suppress(RenderCrashed):
+                await self._tell(Cancel(job_id=job_id))
+            await _end_of_render(job_id, events)
+            return True
+        log.warning("render does not stop", escalation="terminate")
+        if self._process is not None:
             with suppress(ProcessLookupError):
-                escalate()
-        await process.wait()
+                self._process.terminate()
+        with anyio.move_on_after(self._grace_seconds):
+            await _end_of_render(job_id, events)
+            return True
+        log.warning("render does not stop", escalation="kill")
+        return False
 
 
 def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) -> Supervisor:
@@ -207,29 +267,19 @@ def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) ->
         ),
         load_timeout_seconds=config.worker.load_timeout_seconds,
         grace_seconds=config.worker.grace_seconds,
+        memory_limit_bytes=memory_limit_bytes(config.worker.memory_limit_mb),
         command=command,
     )
 
 
-async def _events(stream: ByteReceiveStream) -> AsyncGenerator[Event, None]:
-    """The events of a process until its stdout ends; a broken line ends it, too."""
-    lines = BufferedByteReceiveStream(stream)
-    while True:
-        try:
-            line = await lines.receive_until(b"\n", _MAX_LINE_BYTES)
-        except (anyio.IncompleteRead, anyio.EndOfStream, anyio.ClosedResourceError):
-            return
-        except anyio.DelimiterNotFound:
-            log.exception("render process sent an endless line")
-            return
-        try:
-            yield parse_event(line)
-        except ValidationError:
-            log.exception("render process sent what is no event")
+async def _end_of_render(job_id: str, events: ObjectReceiveStream[RenderEvent]) -> None:
+    """Until the render has answered, or its process is gone."""
+    async for event in events:
+        if event.job_id == job_id and not isinstance(event, Progress | LogLine):
             return
 
 
-def _result(event: Event) -> Rendered:
+def _result(event: Rendered | RenderFailed | RenderCanceled) -> Rendered:
     match event:
         case Rendered():
             return event
@@ -237,8 +287,6 @@ def _result(event: Event) -> Rendered:
             raise RenderStopped
         case RenderFailed():
             raise _render_error(event)
-        case _:
-            raise RenderCrashed("The render process answered out of turn.")
 
 
 def _render_error(event: RenderFailed) -> PromptreelError:

@@ -2,54 +2,49 @@
 
 ok        reports progress and renders three small files
 slow      renders for ever, stops when it is told to
+encode    has begun to write its video, stops when it is told to
 hang      hears no cancel, ends by SIGTERM
 deaf      hears neither, ends by SIGKILL only
 crash     dies in mid-render
 refuse    says the prompt was refused
 babble    writes a line that is no event
+devour    takes memory, for real, until it is killed or has a gigabyte
+exit      ends in mid-render as if all were well
+freeze    is stopped by a signal, so that no SIGTERM is delivered
+flood     writes log lines for ever, and to standard error for a while
+gush      writes a line that never ends
+mute      closes its standard output and lives on
+unload    says in mid-render that no model can be loaded
+dream     reports a phase that there is not
+stutter   says how it ended twice
+spawn     starts a process of its own, then hears nothing
+
+If its model directory holds a file ``fragile``, it removes that and dies while it loads.
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 
-def say(**event):
-    sys.stdout.write(json.dumps(event) + "\n")
+def write(text):
+    sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def say(**event):
+    write(json.dumps(event) + "\n")
 
 
 def render(command):
     job_id, prompt = command["job_id"], command["prompt"]
     say(type="log_line", job_id=job_id, text=f"told to {prompt}")
     say(type="progress", job_id=job_id, phase="generation", fraction=0.5, step=1, steps=2)
-    match prompt:
-        case "ok":
-            succeed(command)
-        case "slow":
-            sys.stdin.readline()  # the cancel
-            say(type="render_canceled", job_id=job_id)
-        case "hang":
-            time.sleep(60)
-        case "deaf":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            time.sleep(60)
-        case "crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case "refuse":
-            say(
-                type="render_failed",
-                job_id=job_id,
-                code="prompt_refused",
-                message="The model refused the prompt.",
-                retry=False,
-            )
-        case "babble":
-            sys.stdout.write("loading weights: 100%\n")
-            sys.stdout.flush()
+    PROMPTS[prompt](command)
 
 
 def succeed(command):
@@ -73,9 +68,126 @@ def succeed(command):
     )
 
 
+def stop_when_told(command):
+    sys.stdin.readline()  # the cancel
+    say(type="render_canceled", job_id=command["job_id"])
+
+
+def encode(command):
+    (Path(command["work_dir"]) / "final_video.mp4.partial").write_text("half")
+    say(type="progress", job_id=command["job_id"], phase="stitch", fraction=0.5)
+    stop_when_told(command)
+
+
+def hang(_command):
+    time.sleep(60)
+
+
+def ignore_sigterm(_command):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+
+
+def crash(_command):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def refuse(command):
+    say(
+        type="render_failed",
+        job_id=command["job_id"],
+        code="prompt_refused",
+        message="The model refused the prompt.",
+        retry=False,
+    )
+
+
+def babble(_command):
+    write("loading weights: 100%\n")
+
+
+def devour(_command):
+    hoard = []
+    for _ in range(50):
+        hoard.append(b"\1" * 20_000_000)
+        time.sleep(0.02)
+    time.sleep(60)
+
+
+def end_as_if_all_were_well(_command):
+    sys.exit(0)
+
+
+def freeze(_command):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def flood(command):
+    sys.stderr.write("noise\n" * 10_000)
+    while True:
+        say(type="log_line", job_id=command["job_id"], text="noise" * 1000)
+
+
+def gush(_command):
+    while True:
+        write("noise" * 10_000)
+
+
+def mute(_command):
+    os.close(sys.stdout.fileno())
+    time.sleep(60)
+
+
+def unload(_command):
+    say(type="load_failed", message="There is no model any more.")
+    time.sleep(60)
+
+
+def dream(command):
+    say(type="progress", job_id=command["job_id"], phase="dreaming", fraction=0.5)
+    time.sleep(60)
+
+
+def stutter(command):
+    succeed(command)
+    succeed(command)
+
+
+def spawn(command):
+    child = subprocess.Popen(["sleep", "60"])
+    (Path(command["work_dir"]) / "pid").write_text(str(child.pid))
+    say(type="log_line", job_id=command["job_id"], text="spawned")
+    time.sleep(60)
+
+
+PROMPTS = {
+    "ok": succeed,
+    "slow": stop_when_told,
+    "encode": encode,
+    "hang": hang,
+    "deaf": ignore_sigterm,
+    "crash": crash,
+    "refuse": refuse,
+    "babble": babble,
+    "devour": devour,
+    "exit": end_as_if_all_were_well,
+    "freeze": freeze,
+    "flood": flood,
+    "gush": gush,
+    "mute": mute,
+    "unload": unload,
+    "dream": dream,
+    "stutter": stutter,
+    "spawn": spawn,
+}
+
 for line in sys.stdin:
     command = json.loads(line)
     if command["type"] == "load":
+        fragile = Path(command["model_dir"]) / "fragile"
+        if fragile.exists():
+            fragile.unlink()
+            sys.exit(1)
         if command["device"] == "cuda":
             say(type="load_failed", message="There is no CUDA device here.")
         else:

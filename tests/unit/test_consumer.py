@@ -1,43 +1,35 @@
-import sys
+import os
+import signal
 import time
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import anyio
 import pytest
 from anyio import to_thread
 
-from services.gpu_worker.consumer import Consumer
-from services.gpu_worker.protocol import Load
-from services.gpu_worker.supervisor import Supervisor
 from shared import job as rules
 from shared.catalog import CATALOG, TOPIC_GPU
-from shared.config import Config
 from shared.errors import StoreUnavailable
 from shared.job import JobStatus
 from shared.messages import Message
-from shared.submission import Submission
 from shared.wiring import wire
-
-SCRIPT = Path(__file__).with_name("scripted_render_process.py")
+from tests.unit.consumer_under_test import (
+    consume,
+    consume_while,
+    eventually,
+    is_rendering,
+    quick_config,
+    receive,
+    render_processes,
+    submit,
+    until,
+    working,
+)
 
 
 @pytest.fixture
 def config(tmp_path):
-    return Config.model_validate(
-        {
-            "data_dir": tmp_path / "state",
-            "worker": {
-                "lease_seconds": 2,
-                "heartbeat_seconds": 0.5,
-                "grace_seconds": 0.3,
-                "max_attempts": 2,
-            },
-            "queue": {"visibility_seconds": 2, "backoff_min_seconds": 0.01},
-        }
-    )
+    return quick_config(tmp_path)
 
 
 @pytest.fixture
@@ -45,68 +37,6 @@ def wiring(config):
     wired = wire(config)
     yield wired
     wired.close()
-
-
-def submit(wiring, prompt):
-    submission = Submission(owner="ada", prompt=prompt, request_id="r1", body={"prompt": prompt})
-    return wiring.lifecycle.submit(submission)
-
-
-def receive(wiring):
-    return wiring.queue.receive([TOPIC_GPU], wait_seconds=0)
-
-
-@asynccontextmanager
-async def working(wiring, tmp_path, catalog=CATALOG):
-    """A consumer with a scripted render process, ready to render."""
-    load = Load(model="wan2.1-demo", model_dir=Path("nowhere"), device="cpu", dtype="auto")
-    supervisor = Supervisor(
-        load,
-        load_timeout_seconds=5,
-        grace_seconds=wiring.config.worker.grace_seconds,
-        command=(sys.executable, str(SCRIPT)),
-    )
-    workspace = tmp_path / "work"
-    workspace.mkdir(exist_ok=True)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(supervisor.run)
-        with anyio.fail_after(10):
-            await supervisor.wait_ready()
-        yield Consumer(wiring, supervisor, instance="w1", workspace=workspace, catalog=catalog)
-        tasks.cancel_scope.cancel()
-
-
-def consume(wiring, tmp_path, **working_with):
-    """See the next message through."""
-
-    async def main():
-        async with working(wiring, tmp_path, **working_with) as consumer:
-            with anyio.fail_after(20):
-                await consumer.consume(receive(wiring))
-
-    anyio.run(main, backend="trio")
-
-
-def consume_while(wiring, tmp_path, disturb):
-    """See the next message through while something else happens to its job."""
-
-    async def main():
-        async with working(wiring, tmp_path) as consumer, anyio.create_task_group() as tasks:
-            tasks.start_soon(consumer.consume, receive(wiring))
-            with anyio.fail_after(20):
-                await disturb(consumer)
-
-    anyio.run(main, backend="trio")
-
-
-async def until(wiring, job_id, condition):
-    with anyio.fail_after(10):
-        while not condition(await to_thread.run_sync(wiring.store.get, job_id)):
-            await anyio.sleep(0.02)
-
-
-def is_rendering(job):
-    return job.status is JobStatus.PROGRESS
 
 
 def test_a_message_becomes_a_finished_job_with_its_artifacts(wiring, tmp_path):
@@ -170,23 +100,6 @@ def test_a_render_past_its_time_is_stopped_and_tried_again(wiring, tmp_path):
     job = wiring.store.get(job.id)
     assert job.status is JobStatus.QUEUED
     assert job.error.code == "render_timed_out"
-
-
-def test_a_cancel_in_mid_render_ends_the_job_and_leaves_no_file(wiring, tmp_path):
-    job = submit(wiring, "slow")
-
-    async def cancel(_consumer):
-        await until(wiring, job.id, is_rendering)
-        call = partial(wiring.lifecycle.cancel, job.id, owner="ada")
-        asked = await to_thread.run_sync(call)
-        assert asked.status is JobStatus.PROGRESS
-        began = anyio.current_time()
-        await until(wiring, job.id, lambda job: job.status is JobStatus.CANCELED)
-        assert anyio.current_time() - began < 1.5
-
-    consume_while(wiring, tmp_path, cancel)
-    assert wiring.queue.depth(TOPIC_GPU) == 0
-    assert not [*(wiring.config.data_dir / "artifacts" / "promptreel").rglob("*.*")]
 
 
 def test_a_render_longer_than_its_lease_keeps_its_job(wiring, tmp_path):
@@ -265,41 +178,6 @@ def test_a_job_without_attempts_left_fails_without_a_render(wiring, tmp_path):
     assert wiring.queue.depth(TOPIC_GPU) == 0
 
 
-class SlowArtifacts:
-    """An artifact store that waits before its second file."""
-
-    def __init__(self, artifacts):
-        self._artifacts = artifacts
-        self.stored = []
-        self.second_may_come = False
-
-    def put(self, key, source, *, content_type):
-        while self.stored and not self.second_may_come:
-            time.sleep(0.02)
-        self.stored.append(key)
-        return self._artifacts.put(key, source, content_type=content_type)
-
-    def delete(self, key):
-        self._artifacts.delete(key)
-
-
-def test_a_cancel_in_mid_upload_removes_what_was_stored(wiring, tmp_path):
-    artifacts = SlowArtifacts(wiring.artifacts)
-    job = submit(wiring, "ok")
-
-    async def cancel(_consumer):
-        with anyio.fail_after(10):
-            while not artifacts.stored:
-                await anyio.sleep(0.02)
-        await to_thread.run_sync(partial(wiring.lifecycle.cancel, job.id, owner="ada"))
-        await anyio.sleep(0.6)  # the worker's ear is open every 0.4 s
-        artifacts.second_may_come = True
-
-    consume_while(replace(wiring, artifacts=artifacts), tmp_path, cancel)
-    assert wiring.store.get(job.id).status is JobStatus.CANCELED
-    assert not [*(wiring.config.data_dir / "artifacts" / "promptreel").rglob("*.*")]
-
-
 class FlakyStore:
     """A job store that is away for the first calls that would complete a job."""
 
@@ -324,3 +202,28 @@ def test_a_store_that_comes_back_still_gets_the_result(wiring, tmp_path):
     consume(replace(wiring, store=store, lifecycle=lifecycle), tmp_path)
     assert wiring.store.get(job.id).status is JobStatus.FINISHED
     assert wiring.store.get(job.id).attempt == 1
+
+
+def test_without_a_loaded_model_nothing_is_claimed(wiring, tmp_path):
+    job = submit(wiring, "ok")
+
+    async def main():
+        async with working(wiring, tmp_path) as consumer:
+            (process,) = render_processes()
+            os.kill(process.pid, signal.SIGKILL)
+            await eventually(lambda: not consumer._supervisor.model_loaded)
+            await consumer.consume(receive(wiring))
+
+    anyio.run(main, backend="trio")
+    assert wiring.store.get(job.id) == job
+    assert receive(wiring).message.job_id == job.id
+
+
+def test_of_a_flood_of_log_lines_the_newest_are_kept_and_cut_to_a_length(wiring, tmp_path):
+    job = submit(wiring, "flood")
+    impatient = replace(CATALOG["wan2.1-demo"], max_render_seconds=1)
+    consume(wiring, tmp_path, catalog={"wan2.1-demo": impatient})
+    lines = wiring.store.tail_log(job.id, tail=10_000)
+    assert "longer than 1 seconds" in lines[-1]
+    assert len(lines) <= wiring.config.limits.log_lines_per_job
+    assert max(map(len, lines)) < 2100

@@ -5,19 +5,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from services.gpu_worker import consumer
 from shared.config import Config, load_config
 from shared.job import JobStatus
+from shared.lifecycle import Lifecycle
 from shared.wiring import Wiring, wire
 from tests.unit.push_under_test import (
     MAIN,
@@ -164,10 +166,7 @@ def test_a_worker_that_stops_hands_its_job_back_and_answers_everybody(wiring, op
     assert [(job.status, job.attempt) for job in after] == [(JobStatus.QUEUED, 0)] * 2
 
 
-def test_a_stop_does_not_have_the_others_wait_for_a_job_that_is_being_settled(
-    wiring, open_worker, monkeypatch
-):
-    monkeypatch.setattr(consumer, "_SETTLE_SECONDS", 4)  # twenty seconds are told no better
+def test_a_stop_does_not_have_the_others_wait_for_a_job_that_is_being_settled(wiring, open_worker):
     stop = []
     worker = open_worker(stop_requested=lambda: bool(stop), open_wiring=wire_without_completion)
     rendered, waiting = submit(wiring, "ok"), submit(wiring, "ok")
@@ -177,8 +176,59 @@ def test_a_stop_does_not_have_the_others_wait_for_a_job_that_is_being_settled(
         answers.append(threads.submit(worker.push, waiting.id))
         time.sleep(0.2)
         stop.append(True)
-        assert [answer.result(timeout=1.5) for answer in answers] == [503, 503]
+        assert answers[1].result(timeout=1.5) == 503
+        assert not answers[0].done()
+        # Nor does the stop wait as long as a worker that goes on would.
+        assert answers[0].result(timeout=10) == 503
     assert wiring.store.get(waiting.id).attempt == 0
+
+
+def test_a_stop_lets_a_job_that_is_being_settled_finish(wiring, open_worker):
+    stop, completing = [], threading.Event()
+
+    class SlowToComplete(Lifecycle):
+        def complete(self, *arguments, **fields):
+            completing.set()
+            time.sleep(0.7)
+            return super().complete(*arguments, **fields)
+
+    def wire_slowly(config: Config) -> Wiring:
+        wired = wire(config)
+        return replace(wired, lifecycle=SlowToComplete(**vars(wired.lifecycle)))
+
+    worker = open_worker(stop_requested=lambda: bool(stop), open_wiring=wire_slowly)
+    job = submit(wiring, "ok")
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(worker.push, job.id)
+        assert completing.wait(timeout=20)
+        stop.append(True)
+        assert answer.result(timeout=10) == 204
+    assert status(wiring, job) is JobStatus.FINISHED
+
+
+def test_a_stop_gives_back_a_job_that_is_being_claimed(wiring, open_worker):
+    stop, claiming = [], threading.Event()
+
+    class SlowToClaim(Lifecycle):
+        def claim(self, *arguments, **fields):
+            claimed = super().claim(*arguments, **fields)
+            claiming.set()
+            time.sleep(0.7)
+            return claimed
+
+    def wire_slowly(config: Config) -> Wiring:
+        wired = wire(config)
+        return replace(wired, lifecycle=SlowToClaim(**vars(wired.lifecycle)))
+
+    worker = open_worker(stop_requested=lambda: bool(stop), open_wiring=wire_slowly)
+    job = submit(wiring, "ok")
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(worker.push, job.id)
+        assert claiming.wait(timeout=20)
+        stop.append(True)
+        assert answer.result(timeout=10) == 503
+    after = wiring.store.get(job.id)
+    assert (after.status, after.attempt, after.lease) == (JobStatus.QUEUED, 0, None)
 
 
 # --- the process

@@ -292,6 +292,47 @@ def test_a_traceback_goes_to_standard_error_without_the_prompt(load, order, tmp_
     assert PROMPT not in stderr
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "MemoryError()",
+        "torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')",
+        "RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried to allocate 9 bytes')",
+    ],
+    ids=["of Python", "of the GPU", "of the machine"],
+)
+def test_a_render_without_memory_says_so(load, order, tmp_path, error):
+    program = tmp_path / "hungry.py"
+    program.write_text(
+        textwrap.dedent(
+            f"""
+            import sys
+            from services.gpu_worker import render_process
+
+            def hungry_run(*_):
+                import torch
+                raise {error}
+
+            render_process.run = hungry_run
+            sys.exit(render_process.main())
+            """
+        )
+    )
+    launcher = f"import sys, runpy; sys.path.insert(0, '.'); runpy.run_path({str(program)!r})"
+    with _start(tmp_path, program=("-c", launcher)) as child:
+        child.send(load, order())
+        failed = child.events_until(*ENDINGS)[-1]
+
+    assert (failed.code, failed.message) == ("render_crashed", "The render ran out of memory.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such list")
+def test_the_kernel_is_offered_the_render_process_before_the_worker(loaded):
+    score = Path(f"/proc/{loaded.process.pid}/oom_score_adj").read_text()
+
+    assert int(score) == 1000
+
+
 @pytest.mark.parametrize("first", [b"Hello?\n", b'{"type": "render"}\n'])
 def test_a_line_that_is_no_command_ends_it(tmp_path, first):
     with _start(tmp_path) as child:

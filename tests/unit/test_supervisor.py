@@ -1,3 +1,5 @@
+import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -11,11 +13,13 @@ from services.gpu_worker.protocol import Load, LogLine, Progress, Render
 from services.gpu_worker.supervisor import Supervisor
 from shared.errors import ModelUnavailable, PromptRefused, RenderCrashed
 
+MEGABYTE = 1024**2
+GIGABYTE = 1024**3
 SCRIPT = Path(__file__).with_name("scripted_render_process.py")
 
 
-def load(device: str = "cpu") -> Load:
-    return Load(model="wan2.1-demo", model_dir=Path("nowhere"), device=device, dtype="auto")
+def load(device: str = "cpu", model_dir: Path = Path("nowhere")) -> Load:
+    return Load(model="wan2.1-demo", model_dir=model_dir, device=device, dtype="auto")
 
 
 def render(prompt: str, work_dir: Path) -> Render:
@@ -38,11 +42,16 @@ def render(prompt: str, work_dir: Path) -> Render:
 
 
 @asynccontextmanager
-async def running(grace_seconds: float = 0.3):
+async def running(
+    grace_seconds: float = 0.3,
+    memory_limit_bytes: int = GIGABYTE,
+    model_dir: Path = Path("nowhere"),
+):
     supervisor = Supervisor(
-        load(),
+        load(model_dir=model_dir),
         load_timeout_seconds=5,
         grace_seconds=grace_seconds,
+        memory_limit_bytes=memory_limit_bytes,
         command=(sys.executable, str(SCRIPT)),
     )
     async with anyio.create_task_group() as tasks:
@@ -145,12 +154,104 @@ def test_a_render_that_does_not_listen_is_ended_after_the_grace(tmp_path, prompt
     on_trio(main)
 
 
+def test_a_render_that_takes_too_much_memory_is_told_the_limit_and_the_next_one_works(tmp_path):
+    async def main():
+        async with running(memory_limit_bytes=200 * MEGABYTE) as supervisor:
+            with (
+                anyio.fail_after(20),
+                pytest.raises(RenderCrashed, match=r"out of memory.* 200 MB"),
+            ):
+                await supervisor.render(render("devour", tmp_path), lambda _event: None)
+            with anyio.fail_after(10):
+                await supervisor.render(render("ok", tmp_path), lambda _event: None)
+
+    on_trio(main)
+
+
+def test_a_render_that_somebody_else_killed_is_said_to_have_been(tmp_path):
+    async def main():
+        async with running() as supervisor, anyio.create_task_group() as tasks:
+
+            async def be_killed():
+                with pytest.raises(RenderCrashed, match="killed, most likely because memory"):
+                    await supervisor.render(render("slow", tmp_path), kill)
+
+            def kill(_event):
+                for pid in child_pids():
+                    os.kill(pid, signal.SIGKILL)
+
+            tasks.start_soon(be_killed)
+
+    on_trio(main)
+
+
+def test_a_stopped_render_leaves_no_process_of_its_own(tmp_path):
+    async def main():
+        async with running() as supervisor, anyio.create_task_group() as tasks:
+            spawned = anyio.Event()
+
+            def listen(event):
+                if isinstance(event, LogLine) and event.text == "spawned":
+                    spawned.set()
+
+            tasks.start_soon(supervisor.render, render("spawn", tmp_path), listen)
+            with anyio.fail_after(10):
+                await spawned.wait()
+            grandchild = psutil.Process(int((tmp_path / "pid").read_text()))
+            supervisor.end()
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(10):
+            while grandchild.is_running() and grandchild.status() != psutil.STATUS_ZOMBIE:
+                await anyio.sleep(0.02)
+
+    on_trio(main)
+
+
+def test_an_answer_given_twice_is_not_taken_for_the_next_renders(tmp_path):
+    async def main():
+        async with running() as supervisor:
+            await supervisor.render(render("stutter", tmp_path), lambda _event: None)
+            next_one = render("refuse", tmp_path).model_copy(update={"job_id": "job_2"})
+            with pytest.raises(PromptRefused):
+                await supervisor.render(next_one, lambda _event: None)
+
+    on_trio(main)
+
+
+def test_a_process_that_dies_while_it_loads_is_followed_by_one_that_takes_renders(tmp_path):
+    async def main():
+        (tmp_path / "fragile").touch()
+        async with running(model_dir=tmp_path) as supervisor:  # waits until it is ready
+            await supervisor.render(render("ok", tmp_path), lambda _event: None)
+
+    on_trio(main)
+
+
+def test_a_supervisor_at_its_end_kills_a_render_without_asking_it(tmp_path):
+    async def main():
+        async with running(grace_seconds=60) as supervisor:
+            began = anyio.Event()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(
+                    supervisor.render, render("deaf", tmp_path), lambda _event: began.set()
+                )
+                with anyio.fail_after(10):
+                    await began.wait()
+                    supervisor.end()
+                    tasks.cancel_scope.cancel()
+            assert not child_pids()
+            assert not supervisor.model_loaded
+
+    on_trio(main)
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_worker_with_the_reason():
     async def main():
         supervisor = Supervisor(
             load(device="cuda"),
             load_timeout_seconds=5,
             grace_seconds=1,
+            memory_limit_bytes=GIGABYTE,
             command=(sys.executable, str(SCRIPT)),
         )
         with pytest.raises(ModelUnavailable, match="no CUDA"):
