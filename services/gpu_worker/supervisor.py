@@ -231,7 +231,7 @@ class Supervisor:
     async def _stop(self, job_id: str, events: ObjectReceiveStream[RenderEvent]) -> None:
         """Between two steps if it listens, by SIGTERM if not, by SIGKILL at last."""
         process = self._process
-        if process is None or (not self._ending and await self._asked_to_stop(job_id, events)):
+        if process is None or await self._asked_to_stop(job_id, events):
             return
         self._kill(process, "The render did not stop when it was told to.")
         # Until it is known to be gone: the next render must not be given to it.

@@ -77,7 +77,7 @@ def consume(wiring, tmp_path, **working_with):
 def consume_while(wiring, tmp_path, disturb, *, ends=False):
     """See the next message through while something else happens to its job.
 
-    With ``ends``, the worker ends after that, whatever has become of the message.
+    With ``ends``, the worker ends right after that, whatever has become of the message.
     """
 
     async def main():

@@ -16,7 +16,7 @@ gush      writes a line that never ends
 mute      closes its standard output and lives on
 unload    says in mid-render that no model can be loaded
 dream     reports a phase that there is not
-stutter   says how it ended twice
+stutter   says how it ended once more when the next render begins
 spawn     starts a process of its own, then hears nothing
 
 If its model directory holds a file ``fragile``, it removes that and dies while it loads.
@@ -30,6 +30,8 @@ import sys
 import time
 from pathlib import Path
 
+UNSAID = []
+
 
 def write(text):
     sys.stdout.write(text)
@@ -41,6 +43,8 @@ def say(**event):
 
 
 def render(command):
+    while UNSAID:
+        succeed(UNSAID.pop())
     job_id, prompt = command["job_id"], command["prompt"]
     say(type="log_line", job_id=job_id, text=f"told to {prompt}")
     say(type="progress", job_id=job_id, phase="generation", fraction=0.5, step=1, steps=2)
@@ -150,7 +154,7 @@ def dream(command):
 
 def stutter(command):
     succeed(command)
-    succeed(command)
+    UNSAID.append(command)
 
 
 def spawn(command):

@@ -19,11 +19,13 @@ class FakeModel:
 
     def __init__(self):
         self.segments = []
+        self.steps_begun = 0
 
     def render(self, segment, watcher):
         self.segments.append(segment)
         watcher.text_encoded()
         for step in range(1, segment.steps + 1):
+            self.steps_begun += 1
             watcher.step_done(step, segment.steps)
         for fraction in (0.5, 1.0):
             watcher.decoded(fraction)
@@ -161,14 +163,12 @@ def test_the_prompt_does_not_leak_through_a_segments_repr(command):
     "moment",
     [
         ("plan", 1.0, None, None),
-        ("generation", 0.0, None, None),
         ("generation", 2 / 4, 2, 3),
         ("generation", 3.5 / 4, 3, 3),
         ("stitch", 4 / 9, None, None),
     ],
     ids=[
         "before the model",
-        "before the first step",
         "between steps",
         "while decoding",
         "while encoding",
@@ -182,6 +182,16 @@ def test_a_cancel_is_heard_at_once_and_leaves_no_files(command, tmp_path, moment
 
     assert notebook.reports[-1] == moment
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cancel_while_the_prompt_is_read_is_heard_before_the_first_step(command):
+    model = FakeModel()
+
+    with pytest.raises(RenderCanceled):
+        run(command, model, Notebook(cancel_at=("generation", 0.0, None, None)))
+
+    assert len(model.segments) == 1
+    assert model.steps_begun == 0
 
 
 def test_a_cancel_after_the_last_frame_makes_no_pictures_any_more(command, tmp_path):

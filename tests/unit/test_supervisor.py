@@ -170,17 +170,15 @@ def test_a_render_that_takes_too_much_memory_is_told_the_limit_and_the_next_one_
 
 def test_a_render_that_somebody_else_killed_is_said_to_have_been(tmp_path):
     async def main():
-        async with running() as supervisor, anyio.create_task_group() as tasks:
+        async with running() as supervisor:
+            (pid,) = child_pids()
 
-            async def be_killed():
-                with pytest.raises(RenderCrashed, match="killed, most likely because memory"):
-                    await supervisor.render(render("slow", tmp_path), kill)
-
-            def kill(_event):
-                for pid in child_pids():
+            def kill(event):
+                if isinstance(event, Progress):
                     os.kill(pid, signal.SIGKILL)
 
-            tasks.start_soon(be_killed)
+            with pytest.raises(RenderCrashed, match="killed, most likely because memory"):
+                await supervisor.render(render("slow", tmp_path), kill)
 
     on_trio(main)
 
