@@ -8,6 +8,7 @@ import base64
 import os
 import pickle
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from services.emulators.gcs import GcsServer, gcs_server
 from shared.adapters.gcp.firestore_jobs import FirestoreJobs
@@ -42,6 +45,9 @@ SlowFile = tuple[Path, Callable[[], None]]
 ROOT = Path(__file__).parents[2]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LOG_LINES_PER_JOB = 50
+
+# `--hypothesis-profile thorough`: minutes rather than seconds, and other examples at every run.
+settings.register_profile("thorough", max_examples=2000)
 
 
 # --- jobs
@@ -125,6 +131,29 @@ def open_firestore_jobs(
     # Google's client, here and in the processes started by a test, is led to the emulator by it.
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_emulator_host)
     return partial(FirestoreJobs, project=emulated_project, log_lines_per_job=LOG_LINES_PER_JOB)
+
+
+@pytest.fixture(params=["local", "gcp"])
+def fresh_job_store(request, tmp_path) -> Callable[[], AbstractContextManager[JobStore]]:
+    """Opens another job store at every call, empty and in a place of its own."""
+    if request.param == "gcp":
+        return partial(_fresh_firestore_jobs, request.getfixturevalue("open_firestore_jobs"))
+    return partial(_fresh_sqlite_jobs, tmp_path)
+
+
+@contextmanager
+def _fresh_sqlite_jobs(folder: Path) -> Iterator[JobStore]:
+    with (
+        TemporaryDirectory(dir=folder) as place,
+        closing(SqliteJobs(Path(place) / "jobs.sqlite3")) as store,
+    ):
+        yield store
+
+
+@contextmanager
+def _fresh_firestore_jobs(opener: Callable[..., FirestoreJobs]) -> Iterator[JobStore]:
+    with closing(opener(project=f"demo-{secrets.token_hex(6)}")) as store:
+        yield store
 
 
 @pytest.fixture
