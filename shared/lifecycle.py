@@ -8,16 +8,15 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import structlog
 
 from shared import job as rules
 from shared.admission import AdmissionLimits, configured
-from shared.catalog import Model, find_model
 from shared.config import Config
+from shared.dispatch import dispatch
 from shared.errors import (
     JobAlreadyTerminal,
     JobNotFound,
@@ -26,16 +25,11 @@ from shared.errors import (
     TransientError,
 )
 from shared.job import Artifact, Job, JobError, JobStatus, Phase, RenderSummary
-from shared.messages import Message
+from shared.job_events import JobEvents
 from shared.ports import ArtifactStore, JobStore, MessageQueue
 from shared.submission import Submission, settle
-from shared.telemetry import Metrics, hash_prompt, trace_id
-
-# What one sweep looks at: enough that some jobs it cannot mend do not hide all others.
-_SWEEP_JOBS = 1000
-_SWEEP_DEAD_LETTERS = 100
-# A bucket that does not answer is not waited for longer than this, but for the call at hand.
-_SWEEP_FILES_FOR = timedelta(seconds=60)
+from shared.sweep import Sweep, SweepReport
+from shared.telemetry import Metrics
 
 log = structlog.get_logger("promptreel.job")
 
@@ -46,21 +40,6 @@ def utc_now() -> datetime:
 
 def new_job_id() -> str:
     return f"job_{uuid.uuid4().hex}"
-
-
-@dataclass(kw_only=True)
-class SweepReport:
-    """What one sweep did, in jobs."""
-
-    published: int = 0
-    requeued: int = 0
-    ended: int = 0
-    expired: int = 0
-    tidied: int = 0
-    forgotten: int = 0
-
-    def __bool__(self) -> bool:
-        return any(vars(self).values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +75,9 @@ class Lifecycle:
         if not admitted.created:
             return admitted.job
         self.metrics.jobs_submitted.labels(admitted.job.request.model).inc()
-        self._tell("job accepted", admitted.job)
+        self.events.tell("job accepted", admitted.job)
         try:
-            return self._publish(admitted.job)
+            return self._dispatch(admitted.job)
         except TransientError:
             # The job is safe in the store; the sweep publishes it.
             log.warning("job not published yet", job_id=admitted.job.id, exc_info=True)
@@ -131,8 +110,8 @@ class Lifecycle:
                 return self.store.get(job_id)
             raise
         if job.status.is_terminal:
-            return self._ended(job)
-        self._tell("cancel requested", job)
+            return self.events.ended(job)
+        self.events.tell("cancel requested", job)
         return job
 
     # --- the worker's side
@@ -154,10 +133,10 @@ class Lifecycle:
             ),
         )
         if job.lease is None:
-            return self._ended(job)
+            return self.events.ended(job)
         if job.started_at == now:
             self.metrics.queue_seconds.observe((now - job.created_at).total_seconds())
-        self._tell("job claimed", job, worker=worker)
+        self.events.tell("job claimed", job, worker=worker)
         return job
 
     def heartbeat(self, job_id: str, *, token: str) -> Job:
@@ -201,7 +180,7 @@ class Lifecycle:
         job = self.store.update(job_id, transition)
         self.metrics.generation_seconds.observe(summary.generation_seconds)
         self.metrics.observe_phases(summary.phase_seconds.items())
-        return self._ended(job)
+        return self.events.ended(job)
 
     def fail(self, job_id: str, *, token: str, error: PromptreelError) -> Job:
         """Try again later if that may help and attempts are left, else fail. Raises ``LeaseLost``."""
@@ -212,105 +191,46 @@ class Lifecycle:
         )
         if job.status is JobStatus.QUEUED:
             self.metrics.retries.labels(job.request.model, error.code).inc()
-            self._tell("job goes back to the queue", job, code=error.code)
+            self.events.tell("job goes back to the queue", job, code=error.code)
             return job
-        return self._ended(job)
+        return self.events.ended(job)
 
     def release(self, job_id: str, *, token: str) -> Job:
         """Hand the job back unharmed because this worker is going down. Raises ``LeaseLost``."""
         job = self.store.update(job_id, partial(rules.release, token=token, now=self.now()))
         if job.status.is_terminal:
-            return self._ended(job)
-        self._tell("job handed back", job)
+            return self.events.ended(job)
+        self.events.tell("job handed back", job)
         return job
 
     def acknowledge_cancel(self, job_id: str, *, token: str) -> Job:
         """The render has stopped: the job is canceled. Raises ``LeaseLost``."""
-        return self._ended(
+        return self.events.ended(
             self.store.update(
                 job_id, partial(rules.acknowledge_cancel, token=token, now=self.now())
             )
         )
 
-    # --- the sweep
-
     def sweep(self) -> SweepReport:
-        """Mend what was lost: unpublished jobs, silent workers, dead letters, spent retention."""
-        done = SweepReport()
-        started_at = self.now()
-        due = self.store.due(started_at, limit=_SWEEP_JOBS)
-        # First those that somebody waits for; of the others, only files are to be removed.
-        for job in sorted(due, key=lambda job: job.status.is_terminal):
-            if job.status.is_terminal and self.now() >= started_at + _SWEEP_FILES_FOR:
-                break
-            try:
-                self._sweep_one(job, done)
-            except JobNotFound:
-                continue  # Another sweep was faster.
-            except PromptreelError as error:
-                # It stays due; one job that cannot be mended must not keep the others waiting.
-                log.warning("job not swept", job_id=job.id, code=error.code, reason=error.message)
-        for delivery in self.queue.dead_letters(limit=_SWEEP_DEAD_LETTERS):
-            self._bury(delivery.message.job_id, done)
-            self.queue.acknowledge(delivery)
-        if done:
-            log.info("swept", **vars(done))
-        return done
-
-    def _sweep_one(self, job: Job, done: SweepReport) -> None:
-        if job.status.is_terminal:
-            self._sweep_ended(job, done)
-        elif job.lease is not None:
-            after = self.store.update(job.id, partial(rules.requeue_expired, now=self.now()))
-            if after.status.is_terminal:
-                self._ended(after)
-                done.ended += 1
-            elif after.lease is None:
-                self._tell("lease expired, job goes back to the queue", after)
-                self._publish(after)
-                done.requeued += 1
-        else:
-            self._publish(job)
-            done.published += 1
-
-    def _sweep_ended(self, job: Job, done: SweepReport) -> None:
-        """Each step may be the last one of a sweep that is killed: the next sweep goes on there."""
-        if job.leftovers:
-            self._tidy(job)
-            done.tidied += 1
-        elif job.artifacts:
-            # First the word, then the deed: nobody is led to a file that is gone.
-            job = self.store.update(job.id, partial(rules.expire_artifacts, now=self.now()))
-            done.expired += 1
-            self._tidy(job)
-        else:
-            self._remove_files(job)  # Again: an upload may have come very late.
-            self.store.delete(job.id)
-            done.forgotten += 1
-
-    def _tidy(self, job: Job) -> None:
-        self._remove_files(job)
-        self.store.update(job.id, rules.leftovers_removed)
-
-    def _remove_files(self, job: Job) -> None:
-        """Where the job says they are, and where an unfinished attempt would have put them."""
-        for artifact in job.artifacts:
-            # The prefix may have been another one when the job was finished.
-            self.artifacts.delete(artifact.key)
-        folder = rules.artifact_folder(job, prefix=self.config.artifacts.prefix)
-        self.artifacts.delete_all(folder)
-
-    def _bury(self, job_id: str, done: SweepReport) -> None:
-        try:
-            before = self.store.get(job_id)
-            after = self.store.update(job_id, partial(rules.dead_letter, now=self.now()))
-        except JobNotFound:
-            return
-        if after.status.is_terminal and not before.status.is_terminal:
-            self._ended(after)
-            done.ended += 1
+        """Mend what was lost on the way; what and how is in ``shared/sweep.py``."""
+        sweep = Sweep(
+            config=self.config,
+            store=self.store,
+            queue=self.queue,
+            artifacts=self.artifacts,
+            events=self.events,
+            now=self.now,
+        )
+        return sweep.run()
 
     # --- pieces
+
+    @property
+    def events(self) -> JobEvents:
+        return JobEvents(metrics=self.metrics, prompt_hash_key=self.prompt_hash_key)
+
+    def _dispatch(self, job: Job) -> Job:
+        return dispatch(job, store=self.store, queue=self.queue, now=self.now())
 
     def _settle(self, submission: Submission) -> Job:
         return settle(
@@ -320,32 +240,3 @@ class Lifecycle:
             now=self.now(),
             new_seed=self.new_seed,
         )
-
-    def _publish(self, job: Job) -> Job:
-        message = Message(job_id=job.id, traceparent=job.traceparent)
-        self.queue.publish(_model_of(job).topic, message)
-        return self.store.update(job.id, partial(rules.mark_published, now=self.now()))
-
-    def _ended(self, job: Job) -> Job:
-        self.metrics.jobs_ended.labels(job.request.model, job.status).inc()
-        self._tell("job ended", job)
-        return job
-
-    def _tell(self, event: str, job: Job, **fields: Any) -> None:  # noqa: ANN401 - log fields
-        log.info(
-            event,
-            job_id=job.id,
-            request_id=job.request_id,
-            outcome=job.status.value,
-            attempt=job.attempt,
-            model=job.request.model,
-            prompt_hash=hash_prompt(self.prompt_hash_key, job.request.prompt),
-            trace=trace_id(job.traceparent),
-            generation_time_seconds=job.summary.generation_seconds if job.summary else None,
-            error_code=job.error.code if job.error else None,
-            **fields,
-        )
-
-
-def _model_of(job: Job) -> Model:
-    return find_model(job.request.model)

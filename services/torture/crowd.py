@@ -54,7 +54,7 @@ _WEIGHTS = {
     Manner.STUBBORN: 3,
     Manner.STUMBLE: 8,
     Manner.CRASH: 3,
-    Manner.GLUTTON: 0,
+    Manner.GLUTTON: 3,
     Manner.REFUSED: 5,
 }
 

@@ -110,7 +110,7 @@ def _settings(place: Place) -> dict[str, Any]:
         },
     }
     if place.real_model_dir is None:
-        pass  # settings["worker"]["memory_limit_mb"] = 256  # what a glutton soon reaches
+        settings["worker"]["memory_limit_mb"] = 256  # what a glutton soon reaches
     else:
         settings["models"] = {"wan2.1-demo": {"dir": str(place.real_model_dir)}}
     return settings

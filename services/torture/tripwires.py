@@ -18,7 +18,7 @@ from typing import cast
 from services.torture.plan import Action, Point
 from shared import job as rules
 from shared.config import Config
-from shared.job import Job
+from shared.job import Job, JobStatus
 from shared.lifecycle import utc_now
 from shared.messages import Message
 from shared.ports import ArtifactStore, JobStore, MessageQueue, StoredFile
@@ -119,7 +119,6 @@ _AFTER: Mapping[Callable[..., Job], Point] = MappingProxyType(
         rules.claim: Point.CLAIMED,
         rules.report: Point.REPORTED,
         rules.complete: Point.COMPLETED,
-        rules.requeue_expired: Point.REQUEUED,
     }
 )
 
@@ -136,6 +135,8 @@ class _Store:
         job = self._store.update(job_id, self._watched(transition))
         if (point := _AFTER.get(rule)) is not None:
             self._wires.reach(point)
+        elif job.attempt > 0 and job.status is JobStatus.QUEUED and job.published_at is None:
+            self._wires.reach(Point.REQUEUED)
         return job
 
     def _watched(self, transition: Callable[[Job], Job]) -> Callable[[Job], Job]:

@@ -16,8 +16,9 @@ from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.config import Config
 from shared.errors import ArtifactExpired, JobNotFound
 from shared.job import UPLOAD_GRACE, Job, JobError, JobStatus, artifact_key
-from shared.lifecycle import Lifecycle, SweepReport
+from shared.lifecycle import Lifecycle
 from shared.ports import ArtifactStore, JobStore
+from shared.sweep import SweepReport
 from shared.telemetry import Metrics
 
 GRACE_SECONDS = UPLOAD_GRACE.total_seconds()

@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -590,6 +590,24 @@ def test_a_dead_letter_fails_its_queued_job(house):
     assert house.ended(JobStatus.FAILED) == 1
     assert not house.queue.dead_letters(limit=9)
     assert not house.lifecycle.sweep()
+
+
+def test_a_job_that_its_worker_finishes_while_a_sweep_looks_at_it_is_told_once(house):
+    job = house.claimed()
+    house.clock.advance(3600)
+
+    class Late(SqliteJobs):
+        """The worker comes back between the sweep's look and its change."""
+
+        def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
+            seen = super().due(now, limit=limit)
+            house.lifecycle.complete(job.id, token=job.lease.token, artifacts=(), summary=SUMMARY)
+            return seen
+
+    with closing(Late(house.folder / "jobs.sqlite3")) as store:
+        assert not replace(house.lifecycle, store=store).sweep()
+    assert house.store.get(job.id).status is JobStatus.FINISHED
+    assert house.ended(JobStatus.FINISHED) == 1
 
 
 def test_a_dead_letter_leaves_a_job_in_work_and_an_ended_job_alone(house):

@@ -12,8 +12,9 @@ import pytest
 
 from shared.errors import ArtifactStoreUnavailable, JobNotFound, PromptRefused
 from shared.job import UPLOAD_GRACE, Job, JobStatus, artifact_key
-from shared.lifecycle import Lifecycle, SweepReport
+from shared.lifecycle import Lifecycle
 from shared.submission import Submission
+from shared.sweep import SweepReport
 from tests.unit.api_under_test import PROMPT, ApiUnderTest, running_api
 
 DAY_SECONDS = 24 * 3600

@@ -1,0 +1,17 @@
+"""Waking a worker for a job."""
+
+from datetime import datetime
+from functools import partial
+
+from shared import job as rules
+from shared.catalog import find_model
+from shared.job import Job
+from shared.messages import Message
+from shared.ports import JobStore, MessageQueue
+
+
+def dispatch(job: Job, *, store: JobStore, queue: MessageQueue, now: datetime) -> Job:
+    """Send the job's message, and note that it was sent: a crash in between sends another."""
+    message = Message(job_id=job.id, traceparent=job.traceparent)
+    queue.publish(find_model(job.request.model).topic, message)
+    return store.update(job.id, partial(rules.mark_published, now=now))

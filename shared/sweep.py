@@ -1,0 +1,142 @@
+"""The sweep: whatever was lost between two steps of a job's life is found and mended here."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+import structlog
+
+from shared import job as rules
+from shared.config import Config
+from shared.dispatch import dispatch
+from shared.errors import JobNotFound, PromptreelError
+from shared.job import Job
+from shared.job_events import JobEvents
+from shared.ports import ArtifactStore, JobStore, MessageQueue
+
+# What one sweep looks at: enough that some jobs it cannot mend do not hide all others.
+_JOBS = 1000
+_DEAD_LETTERS = 100
+# A bucket that does not answer is not waited for longer than this, but for the call at hand.
+_FILES_FOR = timedelta(seconds=60)
+
+log = structlog.get_logger("promptreel.sweep")
+
+
+@dataclass(kw_only=True)
+class SweepReport:
+    """What one sweep did, in jobs."""
+
+    published: int = 0
+    requeued: int = 0
+    ended: int = 0
+    expired: int = 0
+    tidied: int = 0
+    forgotten: int = 0
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Unpublished jobs, silent workers, dead letters, spent retention, files of nobody.
+
+    Any number of sweeps may run at once, and be killed between any two steps.
+    """
+
+    config: Config
+    store: JobStore
+    queue: MessageQueue
+    artifacts: ArtifactStore
+    events: JobEvents
+    now: Callable[[], datetime]
+
+    def run(self) -> SweepReport:
+        done = SweepReport()
+        started_at = self.now()
+        due = self.store.due(started_at, limit=_JOBS)
+        # First those that somebody waits for; of the others, only files are to be removed.
+        for job in sorted(due, key=lambda job: job.status.is_terminal):
+            if job.status.is_terminal and self.now() >= started_at + _FILES_FOR:
+                break
+            try:
+                self._sweep_one(job, done)
+            except JobNotFound:
+                continue  # Another sweep was faster.
+            except PromptreelError as error:
+                # It stays due; one job that cannot be mended must not keep the others waiting.
+                log.warning("job not swept", job_id=job.id, code=error.code, reason=error.message)
+        for delivery in self.queue.dead_letters(limit=_DEAD_LETTERS):
+            self._bury(delivery.message.job_id, done)
+            self.queue.acknowledge(delivery)
+        if done:
+            log.info("swept", **vars(done))
+        return done
+
+    def _sweep_one(self, job: Job, done: SweepReport) -> None:
+        if job.status.is_terminal:
+            self._sweep_ended(job, done)
+        elif job.lease is not None:
+            self._take_back(job, done)
+        else:
+            self._dispatch(job)
+            done.published += 1
+
+    def _take_back(self, job: Job, done: SweepReport) -> None:
+        after = self._mend(job.id, partial(rules.requeue_expired, now=self.now()), done)
+        if not after.status.is_terminal and after.lease is None:
+            self.events.tell("lease expired, job goes back to the queue", after)
+            self._dispatch(after)
+            done.requeued += 1
+
+    def _mend(self, job_id: str, rule: Callable[[Job], Job], done: SweepReport) -> Job:
+        """The job after the rule. An end is told if it is this one: whoever else ended it, told it."""
+        ended_before = False
+
+        def mend(job: Job) -> Job:
+            nonlocal ended_before
+            ended_before = job.status.is_terminal
+            return rule(job)
+
+        after = self.store.update(job_id, mend)
+        if after.status.is_terminal and not ended_before:
+            self.events.ended(after)
+            done.ended += 1
+        return after
+
+    def _sweep_ended(self, job: Job, done: SweepReport) -> None:
+        """Each step may be the last one of a sweep that is killed: the next sweep goes on there."""
+        if job.leftovers:
+            self._tidy(job)
+            done.tidied += 1
+        elif job.artifacts:
+            # First the word, then the deed: nobody is led to a file that is gone.
+            job = self.store.update(job.id, partial(rules.expire_artifacts, now=self.now()))
+            done.expired += 1
+            self._tidy(job)
+        else:
+            self._remove_files(job)  # Again: an upload may have come very late.
+            self.store.delete(job.id)
+            done.forgotten += 1
+
+    def _tidy(self, job: Job) -> None:
+        self._remove_files(job)
+        self.store.update(job.id, rules.leftovers_removed)
+
+    def _remove_files(self, job: Job) -> None:
+        """Where the job says they are, and where an unfinished attempt would have put them."""
+        for artifact in job.artifacts:
+            # The prefix may have been another one when the job was finished.
+            self.artifacts.delete(artifact.key)
+        folder = rules.artifact_folder(job, prefix=self.config.artifacts.prefix)
+        self.artifacts.delete_all(folder)
+
+    def _bury(self, job_id: str, done: SweepReport) -> None:
+        with suppress(JobNotFound):
+            self._mend(job_id, partial(rules.dead_letter, now=self.now()), done)
+
+    def _dispatch(self, job: Job) -> None:
+        dispatch(job, store=self.store, queue=self.queue, now=self.now())
