@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PROMPT ?= a red circle moving left on a navy background
+MINUTES ?= 5
 
 # Handed to the shell as a variable, so that quotes in a prompt stay quotes.
 export PROMPT
@@ -16,7 +17,7 @@ TOGETHER := --numprocesses 4
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-contract test-journey lint format bench clean
+.PHONY: help demo up test test-unit test-contract test-journey lint format torture bench clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ lint: $(DEV) ## Style, types and who may import whom.
 format: $(DEV) ## Put the code in its one form.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+torture: $(DEV) ## Kill, stop and starve it for MINUTES=5, and check that nothing is lost; SEED=… to repeat.
+	@$(BIN)/promptreel torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE))
 
 bench: $(DEV) ## Measure, print tables, write benchmarks/results/.
 	@$(BIN)/python benchmarks/overhead.py
