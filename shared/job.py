@@ -301,9 +301,11 @@ def requeue_expired(job: Job, *, now: datetime) -> Job:
 
 
 def dead_letter(job: Job, *, now: datetime) -> Job:
-    """Its message was given up by the queue: the job has failed, unless it is done or in work."""
+    """Its message was given up by the queue: the job has ended, unless it is done or in work."""
     if job.status.is_terminal or (job.lease is not None and now < job.lease.expires_at):
         return job
+    if job.cancel_requested_at is not None:
+        return _end(job, JobStatus.CANCELED, now=now)
     error = job.error or JobError(
         code="undeliverable", message="No worker could take the job. Submit it again."
     )

@@ -26,8 +26,10 @@ from services.torture.history import (
 _TIMEOUT_SECONDS = 4.0
 _PAUSE_SECONDS = 0.15
 _IN_FLIGHT_EACH = 3
-_CANCEL_SHARE = 0.25
-_PATIENCE_SECONDS_MEAN = 1.0
+# Of its jobs, how many a client cancels, and after how long on average: in the calm most of them, and
+# soon, so that there is something to measure.
+_CANCEL_SHARE, _CANCEL_SHARE_IN_CALM = 0.25, 0.7
+_PATIENCE_SECONDS_MEAN, _PATIENCE_SECONDS_MEAN_IN_CALM = 1.0, 0.3
 _TWICE_SHARE = 0.1
 _TERMINAL = ("finished", "failed", "canceled")
 # What a server that is being hurt may answer; everything else it must get right.
@@ -100,7 +102,12 @@ class Client(threading.Thread):
         self._submitting = threading.Event()
         self._submitting.set()
         self._leaving = threading.Event()
+        self._calm = threading.Event()
+        self._calm.set()
         self._open: list[_Open] = []
+
+    def end_calm(self) -> None:
+        self._calm.clear()
 
     def submit_no_more(self) -> None:
         self._submitting.clear()
@@ -124,18 +131,24 @@ class Client(threading.Thread):
     def _submit(self) -> None:
         manner = self._dice.choices(self._manners, [_WEIGHTS[each] for each in self._manners])[0]
         key = str(uuid.UUID(int=self._dice.getrandbits(128)))
-        patience = None
-        if self._dice.random() < _CANCEL_SHARE:
-            patience = _Patience(
-                until_it_runs=self._dice.choice((True, False)),
-                seconds=self._dice.expovariate(1 / _PATIENCE_SECONDS_MEAN),
-            )
+        patience = self._draw_patience()
         body = {"prompt": f"{manner} clip {key}"}
         if self._dice.random() < _TWICE_SHARE:  # an impatient client: the same request at once
             threading.Thread(target=self._create, args=(key, body, manner), daemon=True).start()
         job_id = self._create(key, body, manner)
         if job_id is not None:
             self._open.append(_Open(job_id, patience, since=now()))
+
+    def _draw_patience(self) -> _Patience | None:
+        share, mean_seconds = _CANCEL_SHARE, _PATIENCE_SECONDS_MEAN
+        if self._calm.is_set():
+            share, mean_seconds = _CANCEL_SHARE_IN_CALM, _PATIENCE_SECONDS_MEAN_IN_CALM
+        if self._dice.random() >= share:
+            return None
+        return _Patience(
+            until_it_runs=self._calm.is_set() or self._dice.choice((True, False)),
+            seconds=self._dice.expovariate(1 / mean_seconds),
+        )
 
     def _create(self, key: str, body: dict[str, str], manner: Manner) -> str | None:
         """Repeat the request with its key until it is answered."""

@@ -124,11 +124,17 @@ class _Session:
     def _torment(self) -> None:
         began = time.monotonic()
         while (elapsed_seconds := time.monotonic() - began) < self._plan.seconds:
+            if elapsed_seconds >= self._plan.calm_seconds:
+                self._end_calm()
             self._tormentor.tick(elapsed_seconds)
             self._recoveries.watch(self._history)
             self._tell(elapsed_seconds, self._tormentor.latest or "calm, to compare with")
             time.sleep(_TICK_SECONDS)
         self._tormentor.heal()
+
+    def _end_calm(self) -> None:
+        for client in self._clients:
+            client.end_calm()
 
     def _wait_for_the_last_job(self) -> None:
         for client in self._clients:

@@ -263,7 +263,11 @@ class Oracle:
     def bury(self, job_id: str, now: datetime) -> None:
         """The queue has given its message up."""
         job = self.jobs.get(job_id)
-        if job is not None and not job.has_ended and not job.is_in_work(now):
+        if job is None or job.has_ended or job.is_in_work(now):
+            return
+        if job.cancel_requested:
+            job.end("canceled", now)
+        else:
             job.end("failed", now, job.error or "undeliverable")
 
     # --- where more than one thing is right

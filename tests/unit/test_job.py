@@ -384,6 +384,12 @@ def test_a_dead_letter_fails_a_job_with_an_expired_lease():
     assert rules.dead_letter(claim(queued()), now=at(40)).status is JobStatus.FAILED
 
 
+def test_a_dead_letter_of_a_job_that_was_to_be_canceled_cancels_it():
+    asked = rules.request_cancel(claim(queued()), now=at(15))
+    job = rules.dead_letter(asked, now=at(40))
+    assert (job.status, job.error) == (JobStatus.CANCELED, None)
+
+
 def test_a_dead_letter_leaves_a_job_in_work_alone():
     job = claim(queued())
     assert rules.dead_letter(job, now=at(39)) == job
