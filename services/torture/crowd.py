@@ -25,7 +25,7 @@ from services.torture.history import (
 
 _TIMEOUT_SECONDS = 4.0
 _PAUSE_SECONDS = 0.15
-_IN_FLIGHT_EACH = 3
+_IN_FLIGHT_EACH = 2
 # Of its jobs, how many a client cancels, and after how long on average: in the calm most of them, and
 # soon, so that there is something to measure.
 _CANCEL_SHARE, _CANCEL_SHARE_IN_CALM = 0.25, 0.7

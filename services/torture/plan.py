@@ -114,7 +114,7 @@ def draw_plan(seed: int, *, seconds: float, lease_seconds: float, in_cloud: bool
             return Plan(
                 faults=faults, clock_skew_seconds=skew, calm_seconds=calm_seconds, seconds=seconds
             )
-        outlast_the_lease = lease_seconds * dice.uniform(1.1, 1.7)
+        outlast_the_lease = lease_seconds * dice.uniform(1.1, 2.5)
         if dice.choice((True, False)):  # half at named points, half at any moment
             point, action = next(trips)
             target = API if point in _POINTS_OF_THE_API else dice.choice(WORKERS)

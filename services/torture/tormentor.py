@@ -7,7 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import psutil
 
@@ -26,11 +28,24 @@ OWNER = "local"
 _NEWEST = 60
 # How long an armed point waits to be reached.
 _ARMED_SECONDS = 12.0
+# How long a stopped worker waits for another to take its job: a lease, and what that one has in hand.
+_TAKE_OVER_SECONDS = 20.0
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 _BUSY_SECONDS = 0.2
 _DUPLICATES = 6
 _BUCKET_FAILURES = 3
 
 Healing = Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ongoing:
+    """A fault that lasts."""
+
+    until_seconds: float  # of the session
+    heal: Healing
+    # The jobs of a stopped worker that comes back in the moment when one of them is another's.
+    held: Mapping[str, int]
 
 
 class Tormentor:
@@ -52,7 +67,7 @@ class Tormentor:
         self._bucket = bucket
         self._history = history
         self._dice = random.Random(seed)
-        self._ongoing: list[tuple[float, Healing]] = []
+        self._ongoing: list[_Ongoing] = []
         self._armed: list[tuple[float, Fault]] = []
         self._begin_by_kind: Mapping[Kind, Callable[[Fault], Healing | None]] = {
             Kind.TRIP: self._arm,
@@ -76,9 +91,10 @@ class Tormentor:
         while self._coming and self._coming[0].at_seconds <= elapsed_seconds:
             self._begin(self._coming.pop(0), elapsed_seconds)
         self._watch_armed(elapsed_seconds)
-        for over in [entry for entry in self._ongoing if entry[0] <= elapsed_seconds]:
-            self._ongoing.remove(over)
-            over[1]()
+        for fault in [*self._ongoing]:
+            if fault.until_seconds <= elapsed_seconds or self._is_taken_over(fault.held):
+                self._ongoing.remove(fault)
+                fault.heal()
 
     def heal(self) -> None:
         """End every fault."""
@@ -87,8 +103,8 @@ class Tormentor:
             if fault.point is not None and self._member(fault).wires.disarm(fault.point):
                 self.missed += 1
         self._armed.clear()
-        for _, healing in self._ongoing:
-            healing()
+        for ongoing in self._ongoing:
+            ongoing.heal()
         self._ongoing.clear()
         for process in self._cluster.living():
             send(process, signal.SIGCONT)
@@ -100,7 +116,7 @@ class Tormentor:
         jobs = self._jobs_of(fault.target)
         healing = self._begin_by_kind[fault.kind](fault)
         if healing is not None:
-            self._ongoing.append((elapsed_seconds + fault.seconds, healing))
+            self._last(fault, healing, jobs, elapsed_seconds)
         if fault.kind is Kind.TRIP:
             self._armed.append((elapsed_seconds + _ARMED_SECONDS, fault))
         else:
@@ -113,14 +129,34 @@ class Tormentor:
             wires = self._member(fault).wires
             if wires.has_fired(fault.point):
                 self._armed.remove(entry)
-                self._feel(fault, self._jobs_of(fault.target))
+                jobs = self._jobs_of(fault.target)
+                self._feel(fault, jobs)
                 if fault.action is Action.STOP:
-                    over = elapsed_seconds + fault.seconds
-                    self._ongoing.append((over, partial(self._continue, fault)))
+                    self._last(fault, partial(self._continue, fault), jobs, elapsed_seconds)
             elif until <= elapsed_seconds:
                 self._armed.remove(entry)
                 if wires.disarm(fault.point):
                     self.missed += 1
+
+    def _last(
+        self, fault: Fault, heal: Healing, jobs: Mapping[str, int], elapsed_seconds: float
+    ) -> None:
+        seconds, held = fault.seconds, _NOTHING
+        is_stop = fault.kind is Kind.STOP or fault.action is Action.STOP
+        if is_stop and jobs and self._dice.choice((True, True, False)):
+            seconds, held = _TAKE_OVER_SECONDS, jobs
+        self._ongoing.append(
+            _Ongoing(until_seconds=elapsed_seconds + seconds, heal=heal, held=held)
+        )
+
+    def _is_taken_over(self, held: Mapping[str, int]) -> bool:
+        """The most dangerous moment to come back: another has begun with the job."""
+        with suppress(PromptreelError):
+            for job_id, attempt in held.items():
+                job = self._wiring.store.get(job_id)
+                if job.lease is not None and job.attempt > attempt:
+                    return True
+        return False
 
     def _feel(self, fault: Fault, attempts: Mapping[str, int]) -> None:
         self.counts[f"{fault.action} when {fault.point}" if fault.point else fault.kind] += 1

@@ -1,7 +1,8 @@
 """Artifacts as files: what the port's contract cannot see."""
 
 import os
-import time
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.errors import LinkTampered
 
 KEY = "videos/2026-01/job_1/final_video.mp4"
+ROOT = Path(__file__).parents[2]
+COPY = """
+import sys
+from pathlib import Path
+from shared.adapters.local.disk_artifacts import DiskArtifacts
+store = DiskArtifacts(Path(sys.argv[1]), bucket="bucket", signing_key=b"k" * 32)
+store.put("videos/slow.mp4", Path(sys.argv[2]), content_type="video/mp4")
+"""
 
 
 @pytest.fixture
@@ -61,15 +70,21 @@ def test_deleting_a_folder_tidies_those_it_emptied_and_never_the_bucket(root, cl
     assert (root / "bucket").exists()
 
 
-def test_what_a_killed_copy_left_is_removed_at_a_later_start(root):
+def test_what_a_killed_copy_left_is_removed_at_the_next_start_and_a_living_one_is_not(root):
     open_store(root)
-    old, copied_now = root / ".partial/old", root / ".partial/new"
-    old.write_bytes(b"half")
-    copied_now.write_bytes(b"half")
-    yesterday = time.time() - 24 * 3600
-    os.utime(old, (yesterday, yesterday))
+    pipe = root / "pipe"
+    os.mkfifo(pipe)
+    copying = subprocess.Popen([sys.executable, "-c", COPY, root, pipe], cwd=ROOT)
+    with pipe.open("wb") as source:  # opens when the copy has
+        source.write(b"half a clip")
+        source.flush()
+        open_store(root)
+        (living,) = (root / ".partial").iterdir()
+        copying.kill()
+        copying.wait()
+    assert living.exists()
     open_store(root)
-    assert list((root / ".partial").iterdir()) == [copied_now]
+    assert list((root / ".partial").iterdir()) == []
 
 
 def test_the_file_and_every_new_folder_above_it_are_flushed_to_disk(root, clip, monkeypatch):

@@ -8,13 +8,12 @@ import hashlib
 import hmac
 import os
 import shutil
-import tempfile
-import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlencode
 
+from shared.adapters.local.partial_files import PartialFiles
 from shared.errors import (
     ArtifactExpired,
     ArtifactStoreUnavailable,
@@ -23,8 +22,6 @@ from shared.errors import (
 from shared.ports import Link, StoredFile
 
 _CHUNK_BYTES = 1024 * 1024
-# No copy that still runs has been silent for this long.
-_COPY_SECONDS = 3600
 
 
 class DiskArtifacts:
@@ -34,11 +31,10 @@ class DiskArtifacts:
         self._bucket = bucket
         self._folder = root / bucket
         # Beside the bucket, on the same disk: a link from here to there is atomic.
-        self._partial = root / ".partial"
+        self._partial = PartialFiles(root / ".partial")
         self._signing_key = signing_key
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._partial.mkdir(exist_ok=True)
-        self._remove_leftovers()
+        self._partial.remove_the_dead()
 
     def put(self, key: str, source: Path, *, content_type: str) -> StoredFile:  # noqa: ARG002 - a file's ending tells its type here
         target = self._path(key)
@@ -98,30 +94,17 @@ class DiskArtifacts:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _remove_leftovers(self) -> None:
-        """Remove what a process that was killed while it copied has left."""
-        oldest_of_the_living = time.time() - _COPY_SECONDS
-        for leftover in self._partial.iterdir():
-            # Another process that starts now may be removing it too.
-            with suppress(FileNotFoundError):
-                if leftover.stat().st_mtime < oldest_of_the_living:
-                    leftover.unlink()
-
     def _create_once(self, source: Path, target: Path) -> None:
         """Copy, flush, then give it its name in one step: nobody ever sees half a file."""
-        descriptor, name = tempfile.mkstemp(dir=self._partial)
-        try:
-            with os.fdopen(descriptor, "wb") as copy, source.open("rb") as original:
-                shutil.copyfileobj(original, copy, _CHUNK_BYTES)
-                copy.flush()
-                os.fsync(copy.fileno())
+        with self._partial.new() as (path, copy), source.open("rb") as original:
+            shutil.copyfileobj(original, copy, _CHUNK_BYTES)
+            copy.flush()
+            os.fsync(copy.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(name, target)
+                os.link(path, target)
             except FileExistsError:
                 return  # Another attempt of the same job was first: its file stays.
-        finally:
-            Path(name).unlink(missing_ok=True)
         for folder in target.parents:
             _flush(folder)  # The folders may be new too: a power cut must not take them.
             if folder == self._folder:
