@@ -9,7 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -35,32 +42,37 @@ def run_torture(
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise ServiceFailed(f"{keep} is not empty; name a new folder")
     seed = secrets.randbelow(10**6) if seed is None else seed
-    folder = keep or Path(tempfile.mkdtemp(prefix="promptreel-torture-"))
     where = "Google's emulators" if in_cloud else "one machine"
     console.print(f"torture on {where}, seed [bold]{seed}[/], {minutes:g} minutes")
-    place = Place(
-        folder=folder.resolve(),
-        port=free_port("127.0.0.1"),
-        in_cloud=in_cloud,
-        real_model_dir=real_model_dir,
-    )
+    folder = keep or Path(tempfile.mkdtemp(prefix="promptreel-torture-"))
+    worth_keeping = keep is not None
     try:
-        with _bar(console) as bar:
-            task = bar.add_task("", total=minutes * 60, accepted=0, ended=0, faults=0)
-            plan = draw_plan(
-                seed, seconds=minutes * 60, lease_seconds=LEASE_SECONDS, in_cloud=in_cloud
-            )
-            verdict = hold_session(
-                place, plan, seed=seed, show=lambda glance: _show(bar, task, glance)
-            )
+        place = Place(
+            folder=folder.resolve(),
+            port=free_port("127.0.0.1"),
+            in_cloud=in_cloud,
+            real_model_dir=real_model_dir,
+        )
+        verdict = _hold(console, place, seed=seed, seconds=minutes * 60)
+        worth_keeping = worth_keeping or bool(verdict.violations)
     except TortureFailed as error:
+        worth_keeping = True
         raise ServiceFailed(str(error)) from error
+    finally:
+        if not worth_keeping:
+            shutil.rmtree(folder)
     _print(console, verdict)
-    if keep is None and not verdict.violations:
-        shutil.rmtree(folder)
-    else:
+    if worth_keeping:
         console.print(f"[dim]jobs, logs and history.jsonl: {folder}[/]", soft_wrap=True)
     return not verdict.violations
+
+
+def _hold(console: Console, place: Place, *, seed: int, seconds: float) -> Verdict:
+    """A session with its progress shown."""
+    plan = draw_plan(seed, seconds=seconds, lease_seconds=LEASE_SECONDS, in_cloud=place.in_cloud)
+    with _bar(console) as bar:
+        task = bar.add_task("starting", total=seconds, accepted=0, ended=0, faults=0)
+        return hold_session(place, plan, seed=seed, show=lambda glance: _show(bar, task, glance))
 
 
 def _bar(console: Console) -> Progress:
@@ -76,9 +88,9 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _show(bar: Progress, task: object, glance: Glance) -> None:
+def _show(bar: Progress, task: TaskID, glance: Glance) -> None:
     bar.update(
-        task,  # type: ignore[arg-type]  # rich's TaskID
+        task,
         completed=glance.elapsed_seconds,
         description=glance.doing,
         accepted=glance.accepted,

@@ -116,10 +116,6 @@ class Client(threading.Thread):
         """Now, whatever has not ended."""
         self._leaving.set()
 
-    @property
-    def waits_for(self) -> int:
-        return len(self._open)
-
     def run(self) -> None:
         while not self._leaving.is_set() and (self._submitting.is_set() or self._open):
             if self._submitting.is_set() and len(self._open) < _IN_FLIGHT_EACH:

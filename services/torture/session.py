@@ -142,8 +142,7 @@ class _Session:
         deadline = time.monotonic() + _HEALING_SECONDS
         while time.monotonic() < deadline and any(client.is_alive() for client in self._clients):
             self._recoveries.watch(self._history)
-            left = sum(client.waits_for for client in self._clients)
-            self._tell(self._plan.seconds, f"healed; {left} jobs have not ended")
+            self._tell(self._plan.seconds, "healed; every job must end now")
             time.sleep(_TICK_SECONDS)
         for client in self._clients:
             client.leave()
