@@ -13,8 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -34,8 +34,9 @@ from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.errors import ArtifactExpired, LinkTampered
-from shared.job import Artifact, Job, RenderRequest, RenderSummary, Retention, claim, complete
+from shared.job import Job, claim, complete
 from shared.ports import ArtifactStore, JobStore, MessageQueue
+from tests.jobs import NOON, SUMMARY, VIDEO, plain_job
 
 NOBODY_LISTENS = "http://127.0.0.1:9"
 
@@ -43,7 +44,6 @@ NOBODY_LISTENS = "http://127.0.0.1:9"
 SlowFile = tuple[Path, Callable[[], None]]
 
 ROOT = Path(__file__).parents[2]
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LOG_LINES_PER_JOB = 50
 
 # `--hypothesis-profile thorough`: minutes rather than seconds, and other examples at every run.
@@ -65,24 +65,8 @@ def new_job() -> Callable[..., Job]:
 
     def make(**fields) -> Job:
         number = next(numbers)
-        plain = Job(
-            id=f"job_{number:04}",
-            owner="ada",
-            request=RenderRequest(
-                prompt="a red circle moving left on navy",
-                model="wan2.1-demo",
-                duration_seconds=5,
-                resolution="480p",
-                preset="reference",
-                seed=7,
-            ),
-            request_hash="hash",
-            request_id="request",
-            created_at=NOON + timedelta(seconds=number),
-            max_attempts=3,
-            retention=Retention(artifact_seconds=100, job_seconds=1000),
-        )
-        return replace(plain, **fields)
+        moment = NOON + timedelta(seconds=number)
+        return plain_job(**{"id": f"job_{number:04}", "created_at": moment, **fields})
 
     return make
 
@@ -93,26 +77,7 @@ def finish() -> Callable[[Job], Job]:
 
     def transition(job: Job) -> Job:
         started = claim(job, token="t", worker="w", now=NOON, lease_seconds=30)
-        video = Artifact(
-            kind="video",
-            key="videos/v.mp4",
-            uri="local://bucket/videos/v.mp4",
-            content_type="video/mp4",
-            size_bytes=1,
-            sha256="0" * 64,
-            width=832,
-            height=480,
-        )
-        summary = RenderSummary(
-            device="cpu",
-            frames=81,
-            fps=16,
-            native_size="416x240",
-            output_size="832x480",
-            generation_seconds=1.5,
-            phase_seconds={"generation": 1.25},
-        )
-        return complete(started, token="t", artifacts=(video,), summary=summary, now=NOON)
+        return complete(started, token="t", artifacts=(VIDEO,), summary=SUMMARY, now=NOON)
 
     return transition
 

@@ -40,7 +40,7 @@ from hypothesis.stateful import (
 )
 
 from shared.errors import BackendUnavailable, PromptreelError, PromptRefused
-from shared.job import Artifact, Job, Phase, RenderSummary
+from shared.job import Job, Phase
 from shared.ports import JobStore
 from shared.submission import Submission
 from tests.contract.lifecycle_oracle import (
@@ -52,27 +52,9 @@ from tests.contract.lifecycle_oracle import (
 )
 from tests.contract.lifecycle_under_test import CLOCK_ERROR_SECONDS, LifecycleUnderTest
 from tests.contract.weakest_queue import ProcessDied, Weather
+from tests.jobs import SUMMARY, VIDEO
 
 DAY_SECONDS = 24 * 3600
-VIDEO = Artifact(
-    kind="video",
-    key="videos/v.mp4",
-    uri="local://bucket/videos/v.mp4",
-    content_type="video/mp4",
-    size_bytes=1,
-    sha256="0" * 64,
-    width=832,
-    height=480,
-)
-SUMMARY = RenderSummary(
-    device="cpu",
-    frames=81,
-    fps=16,
-    native_size="416x240",
-    output_size="832x480",
-    generation_seconds=2.0,
-    phase_seconds={"generation": 1.5},
-)
 
 # Everything a worker can say last of a job.
 ENDINGS = (

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import inf
 
 import pytest
@@ -22,9 +22,9 @@ from shared.admission import (
 )
 from shared.config import Limits
 from shared.errors import QueueFull, RateExceeded, TooManyInFlight, TooManyJobs
-from shared.job import Job, RenderRequest, Retention
+from shared.job import Job
+from tests.jobs import NOON, plain_job
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CROWD = Standing(
     queued_of_model=10**6,
     queued_of_owner=10**6,
@@ -56,27 +56,7 @@ standings = st.builds(
 
 @pytest.fixture
 def job() -> Job:
-    return a_job()
-
-
-def a_job() -> Job:
-    return Job(
-        id="job_1",
-        owner="ada",
-        request=RenderRequest(
-            prompt="a red circle",
-            model="wan2.1",
-            duration_seconds=5,
-            resolution="480p",
-            preset="reference",
-            seed=7,
-        ),
-        request_hash="hash",
-        request_id="request",
-        created_at=NOON,
-        max_attempts=3,
-        retention=Retention(artifact_seconds=100, job_seconds=1000),
-    )
+    return plain_job()
 
 
 def nobody_asks(*_: object, **__: object) -> int:
@@ -86,7 +66,7 @@ def nobody_asks(*_: object, **__: object) -> int:
 def ended(*, of_model: int = 0, of_owner: int = 0) -> Callable[..., int]:
     def ended_since(since: datetime, *, model: str | None = None, owner: str | None = None) -> int:
         assert since == NOON - PACE_WINDOW
-        assert (model, owner) in {("wan2.1", None), (None, "ada")}
+        assert (model, owner) in {("wan2.1-demo", None), (None, "ada")}
         return of_model if model else of_owner
 
     return ended_since
@@ -96,7 +76,7 @@ def refusal(
     limits: AdmissionLimits, standing: Standing, ended_since: Callable[..., int]
 ) -> TooManyJobs | None:
     try:
-        check_limits(a_job(), limits, standing, ended_since=ended_since)
+        check_limits(plain_job(), limits, standing, ended_since=ended_since)
     except TooManyJobs as error:
         return error
     return None

@@ -7,7 +7,6 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +21,11 @@ from shared.errors import (
     QueueUnavailable,
     StoreUnavailable,
 )
-from shared.job import Job, RenderRequest, Retention, mark_published
+from shared.job import Job, mark_published
 from shared.messages import Message
 from shared.ports import WorkerBeat
+from tests.jobs import NOON, REQUEST, plain_job
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 KEY = "videos/2026-01/job_1/final_video.mp4"
 TOPIC = "render-gpu"
 
@@ -46,23 +45,10 @@ full_disk = partial(no_file_longer_than, 0)
 
 
 def a_job(number: int = 1) -> Job:
-    return Job(
+    return plain_job(
         id=f"job_{number}",
-        owner="ada",
-        request=RenderRequest(
-            prompt="a red circle " * 100,
-            model="wan2.1-demo",
-            duration_seconds=5,
-            resolution="480p",
-            preset="reference",
-            seed=7,
-        ),
-        request_hash="hash",
-        request_id="request",
         idempotency_key=f"order-{number}",
-        created_at=NOON,
-        max_attempts=3,
-        retention=Retention(artifact_seconds=100, job_seconds=1000),
+        request=replace(REQUEST, prompt="a red circle " * 100),
     )
 
 

@@ -30,30 +30,11 @@ from shared.job import (
     to_document,
 )
 from shared.schemas import Status
+from tests.jobs import NOON, SUMMARY, VIDEO, plain_job
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LEASE_SECONDS = 30
 TOKEN = "t1"
 ERROR = JobError(code="backend_unavailable", message="The backend is busy.")
-VIDEO = Artifact(
-    kind="video",
-    key="videos/2026-01/job_1/final_video.mp4",
-    uri="local://bucket/videos/2026-01/job_1/final_video.mp4",
-    content_type="video/mp4",
-    size_bytes=1000,
-    sha256="0" * 64,
-    width=832,
-    height=480,
-)
-SUMMARY = RenderSummary(
-    device="cpu",
-    frames=81,
-    fps=16,
-    native_size="416x240",
-    output_size="832x480",
-    generation_seconds=1.5,
-    phase_seconds={"generation": 1.25},
-)
 
 
 def at(seconds: float) -> datetime:
@@ -61,25 +42,7 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def queued(**fields) -> Job:
-    plain = Job(
-        id="job_1",
-        owner="ada",
-        request=RenderRequest(
-            prompt="a red circle moving left on navy",
-            model="wan2.1-demo",
-            duration_seconds=5,
-            resolution="480p",
-            preset="reference",
-            seed=7,
-        ),
-        request_hash="hash",
-        request_id="request",
-        created_at=NOON,
-        max_attempts=3,
-        retention=Retention(artifact_seconds=100, job_seconds=1000),
-    )
-    return replace(plain, **fields)
+queued = plain_job
 
 
 def claim(job: Job, *, token: str = TOKEN, worker: str = "w1", seconds: float = 10) -> Job:

@@ -1,7 +1,7 @@
 """The stored form of a job in Firestore, and the list of what Firestore must be set up with."""
 
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from google.cloud.firestore_v1._helpers import decode_dict, encode_dict
@@ -28,8 +28,8 @@ from shared.job import (
     Retention,
 )
 from shared.ports import WorkerBeat
+from tests.jobs import NOON, plain_job
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 # Firestore keeps microseconds, and integers of 64 bits.
 moments = st.timedeltas(timedelta(days=-365), timedelta(days=36500)).map(lambda by: NOON + by)
 texts = st.text(max_size=20)
@@ -157,20 +157,4 @@ def test_every_collection_expires_and_no_field_a_query_needs_is_left_unindexed()
 
 @pytest.fixture
 def a_job() -> Job:
-    return Job(
-        id="job_1",
-        owner="ada",
-        request=RenderRequest(
-            prompt="a red circle",
-            model="wan2.1-demo",
-            duration_seconds=5,
-            resolution="480p",
-            preset="reference",
-            seed=7,
-        ),
-        request_hash="hash",
-        request_id="request",
-        created_at=NOON,
-        max_attempts=3,
-        retention=Retention(artifact_seconds=100, job_seconds=1000),
-    )
+    return plain_job()

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.admission import AdmissionLimits
 from shared.errors import QueueFull, StoreUnavailable
-from shared.job import Job, RenderRequest, Retention, mark_published
+from shared.job import Job, mark_published
 from shared.messages import Message
+from tests.jobs import plain_job
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
@@ -51,24 +51,7 @@ def database(tmp_path) -> Iterator[Database]:
 
 @pytest.fixture
 def job() -> Job:
-    return Job(
-        id="job_1",
-        owner="ada",
-        request=RenderRequest(
-            prompt="a red circle",
-            model="wan2.1-demo",
-            duration_seconds=5,
-            resolution="480p",
-            preset="reference",
-            seed=7,
-        ),
-        request_hash="hash",
-        request_id="request",
-        idempotency_key="once",
-        created_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
-        max_attempts=3,
-        retention=Retention(artifact_seconds=100, job_seconds=1000),
-    )
+    return plain_job(idempotency_key="once")
 
 
 def add(database: Database, number: int) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,15 +22,12 @@ from services.torture.history import (
 from services.torture.invariants import check
 from services.torture.measures import cancels_of_running_jobs
 from shared.job import (
-    Artifact,
     Job,
     JobError,
     JobStatus,
-    RenderRequest,
-    Retention,
 )
+from tests.jobs import NOON, VIDEO, plain_job
 
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 FILES = {"video": "final_video.mp4", "poster": "poster.jpg", "spritesheet": "spritesheet.jpg"}
 
 
@@ -40,41 +36,16 @@ def job(number: int, status: JobStatus, **fields) -> Job:
     artifacts = ()
     if status is JobStatus.FINISHED:
         artifacts = tuple(
-            Artifact(
+            replace(
+                VIDEO,
                 kind=kind,
                 key=f"videos/2026-01/{job_id}/{name}",
-                uri=f"local://promptreel/videos/2026-01/{job_id}/{name}",
-                content_type="video/mp4",
-                size_bytes=1,
                 sha256=f"sha of {job_id} {name}",
-                width=416,
-                height=240,
             )
             for kind, name in FILES.items()
         )
-    plain = Job(
-        id=job_id,
-        owner="local",
-        request=RenderRequest(
-            prompt="steady clip",
-            model="wan2.1-demo",
-            duration_seconds=1,
-            resolution="240p",
-            preset="reference",
-            seed=7,
-        ),
-        request_hash="hash",
-        request_id="request",
-        idempotency_key=f"key {number}",
-        created_at=NOON,
-        max_attempts=3,
-        retention=Retention(artifact_seconds=100, job_seconds=1000),
-        status=status,
-        attempt=1,
-        finished_at=NOON,
-        artifacts=artifacts,
-    )
-    return replace(plain, **fields)
+    ended = {"status": status, "attempt": 1, "finished_at": NOON, "artifacts": artifacts}
+    return plain_job(**{"id": job_id, "idempotency_key": f"key {number}", **ended, **fields})
 
 
 JOBS = (
