@@ -26,6 +26,9 @@ from shared.errors import JobAlreadyTerminal, LeaseHeld, LeaseLost
 
 # A submitter that died between writing the job and publishing it is noticed after this time.
 PUBLISH_GRACE = timedelta(seconds=10)
+# A job that went back to the queue waits for its old message, whose backoff is shorter than this. It may
+# wait in vain: another worker may have acknowledged that message while the job was in work.
+REQUEUE_GRACE = timedelta(seconds=60)
 # A queued job nobody claimed for this long gets a second message, in case the first was lost.
 REPUBLISH_AFTER = timedelta(hours=1)
 # An upload still under way when its job ended has arrived, or has failed, after this time.
@@ -150,6 +153,7 @@ class Job:
     attempt: int = 0
     lease: Lease | None = None
     published_at: datetime | None = None
+    message_due_at: datetime | None = None  # after it went back: when to send a message of its own
     started_at: datetime | None = None  # of the first attempt
     finished_at: datetime | None = None  # when it became terminal
     cancel_requested_at: datetime | None = None
@@ -167,7 +171,7 @@ class Job:
         if self.lease is not None:
             return self.lease.expires_at
         if self.published_at is None:
-            return self.created_at + PUBLISH_GRACE
+            return self.message_due_at or self.created_at + PUBLISH_GRACE
         return self.published_at + REPUBLISH_AFTER
 
     @property
@@ -269,13 +273,14 @@ def fail(job: Job, *, token: str, error: JobError, now: datetime) -> Job:
 def retry(job: Job, *, token: str, error: JobError, now: datetime) -> Job:
     """It failed and may be tried again; without attempts left it has failed for good."""
     _held_lease(job, token)
-    return _requeue(job, error=error, now=now)
+    return _requeue(job, error=error, now=now, message_due_at=now + REQUEUE_GRACE)
 
 
 def release(job: Job, *, token: str, now: datetime) -> Job:
     """Hand the job back unharmed: the worker is going down. Costs no attempt."""
     _held_lease(job, token)
-    return _requeue(replace(job, attempt=job.attempt - 1), error=job.error, now=now)
+    unharmed = replace(job, attempt=job.attempt - 1)
+    return _requeue(unharmed, error=job.error, now=now, message_due_at=now + REQUEUE_GRACE)
 
 
 def request_cancel(job: Job, *, now: datetime) -> Job:
@@ -297,7 +302,7 @@ def requeue_expired(job: Job, *, now: datetime) -> Job:
     """Take the job back from a worker that went silent; anything else is left as it is."""
     if job.lease is None or job.status.is_terminal or now < job.lease.expires_at:
         return job
-    return replace(_requeue(job, error=_worker_lost(job), now=now), published_at=None)
+    return _requeue(job, error=_worker_lost(job), now=now, message_due_at=now)
 
 
 def dead_letter(job: Job, *, now: datetime) -> Job:
@@ -334,12 +339,21 @@ def _held_lease(job: Job, token: str) -> Lease:
     return job.lease
 
 
-def _requeue(job: Job, *, error: JobError | None, now: datetime) -> Job:
+def _requeue(job: Job, *, error: JobError | None, now: datetime, message_due_at: datetime) -> Job:
     if job.cancel_requested_at is not None:
         return _end(job, JobStatus.CANCELED, now=now)
     if job.attempt >= job.max_attempts:
         return _end(job, JobStatus.FAILED, now=now, error=error)
-    return replace(job, status=JobStatus.QUEUED, phase=None, progress=0, lease=None, error=error)
+    return replace(
+        job,
+        status=JobStatus.QUEUED,
+        phase=None,
+        progress=0,
+        lease=None,
+        error=error,
+        published_at=None,
+        message_due_at=message_due_at,
+    )
 
 
 def _end(job: Job, status: JobStatus, *, now: datetime, error: JobError | None = None) -> Job:

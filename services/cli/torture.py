@@ -63,7 +63,7 @@ def run_torture(
             shutil.rmtree(folder)
     _print(console, verdict)
     if worth_keeping:
-        console.print(f"[dim]jobs, logs and history.jsonl: {folder}[/]", soft_wrap=True)
+        console.print(f"[dim]jobs.jsonl, history.jsonl and the logs: {folder}[/]", soft_wrap=True)
     return not verdict.violations
 
 

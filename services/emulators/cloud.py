@@ -16,8 +16,8 @@ from shared.config import Config
 
 PROJECT = "demo-promptreel"
 
-# What the emulators allow at least; waiting longer shows nothing.
-_REDELIVERY = Redelivery(ack_deadline_seconds=10, backoff_min_seconds=0, backoff_max_seconds=5)
+# What Pub/Sub allows, emulated or not.
+_FEWEST_DELIVERIES, _MOST_DELIVERIES = 5, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,22 @@ def emulated_cloud(
         }
         with _environment(environment):
             push = PushTarget(endpoint=push_endpoint) if push_endpoint else None
-            create_topology(PROJECT, redelivery=_REDELIVERY, push=push)
+            create_topology(PROJECT, redelivery=_redelivery(config), push=push)
         config_file = folder / "promptreel.yaml"
         settings = _in_the_cloud(config, key_file)
         config_file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         yield Cloud(environment=environment, config_file=config_file, gcs=gcs)
+
+
+def _redelivery(config: Config) -> Redelivery:
+    """The least that the emulators allow: waiting longer shows nothing."""
+    deliveries = min(max(config.queue.max_deliveries, _FEWEST_DELIVERIES), _MOST_DELIVERIES)
+    return Redelivery(
+        ack_deadline_seconds=10,
+        max_delivery_attempts=deliveries,
+        backoff_min_seconds=0,
+        backoff_max_seconds=5,
+    )
 
 
 def _in_the_cloud(config: Config, key_file: Path) -> dict[str, Any]:

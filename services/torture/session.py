@@ -16,6 +16,7 @@ from services.torture.measures import Measured, Recoveries, cancels_of_running_j
 from services.torture.plan import Plan
 from services.torture.setting import Place, Setting, set_up
 from services.torture.tormentor import Tormentor
+from shared.job import to_document
 from shared.lifecycle import utc_now
 from shared.telemetry import configure_logging
 from shared.wiring import Wiring
@@ -168,9 +169,12 @@ class _Session:
             files = found.files_in_bucket(setting.cloud.gcs.url, bucket)
         else:
             files = found.files_on_disk(config.data_dir / "artifacts" / bucket)
+        jobs = found.jobs_in(setting.wiring)
+        with (self._place.folder / "jobs.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(to_document(job) + "\n" for job in jobs.values())
         logs = [member.log_file for member in setting.cluster.members.values()]
         return Evidence(
-            jobs=found.jobs_in(setting.wiring),
+            jobs=jobs,
             files=files,
             partial_files=found.left_in(
                 config.data_dir / "work", config.data_dir / "artifacts" / ".partial"

@@ -15,6 +15,7 @@ from tests.contract.weakest_queue import Weather
 
 LEASE = timedelta(seconds=30)
 PUBLISH_GRACE = timedelta(seconds=10)
+REQUEUE_GRACE = timedelta(seconds=60)
 REPUBLISH_AFTER = timedelta(hours=1)
 ARTIFACTS_KEPT = timedelta(days=1)
 JOB_KEPT = timedelta(days=2)
@@ -44,6 +45,7 @@ class ExpectedJob:
     token: str | None = None
     leased_until: datetime | None = None
     published_at: datetime | None = None  # while it has not ended
+    message_due_at: datetime | None = None  # while it has not ended
     cancel_requested: bool = False
     error: str | None = None
     ended_at: datetime | None = None
@@ -64,7 +66,7 @@ class ExpectedJob:
     def end(self, status: str, now: datetime, error: str | None = None) -> None:
         self.leave_worker()
         self.status, self.error, self.ended_at = status, error, now
-        self.published_at = None
+        self.published_at = self.message_due_at = None
 
     def go_back(self, now: datetime, error: str | None) -> None:
         """To the queue, if it may be tried again and nobody has asked to stop it."""
@@ -75,6 +77,8 @@ class ExpectedJob:
         else:
             self.leave_worker()
             self.status, self.progress, self.error = "queued", 0, error
+            # Its old message may be gone: if nobody comes with it, another is sent.
+            self.published_at, self.message_due_at = None, now + REQUEUE_GRACE
 
 
 def as_expected(job: Job) -> ExpectedJob:
@@ -93,6 +97,7 @@ def as_expected(job: Job) -> ExpectedJob:
         token=lease.token if lease else None,
         leased_until=lease.expires_at if lease else None,
         published_at=None if job.status.is_terminal else job.published_at,
+        message_due_at=None if job.status.is_terminal else job.message_due_at,
         cancel_requested=job.cancel_requested_at is not None,
         error=job.error.code if job.error else None,
         ended_at=job.finished_at,
@@ -242,7 +247,7 @@ class Oracle:
         if job.leased_until is not None:
             return job.leased_until
         if job.published_at is None:
-            return job.created_at + PUBLISH_GRACE
+            return job.message_due_at or job.created_at + PUBLISH_GRACE
         return job.published_at + REPUBLISH_AFTER
 
     def sweep(self, job_id: str, now: datetime) -> bool:
@@ -257,7 +262,8 @@ class Oracle:
             return False
         if job.token is not None:
             job.go_back(now, "worker_lost")
-            job.published_at = None
+            if not job.has_ended:
+                job.message_due_at = now  # its message is sent at once
         return not job.has_ended
 
     def bury(self, job_id: str, now: datetime) -> None:

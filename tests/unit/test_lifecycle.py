@@ -582,6 +582,23 @@ def test_a_requeued_job_that_could_not_be_published_is_published_by_the_next_swe
     assert house.messages() == [job.id]
 
 
+@pytest.mark.parametrize("goes_back", ["fail", "release"])
+def test_a_job_that_went_back_and_whose_message_another_took_for_done_gets_a_new_one(
+    house, goes_back
+):
+    job = house.claimed()
+    (delivery,) = [house.queue.receive([TOPIC_GPU], wait_seconds=0)]
+    house.queue.acknowledge(delivery)  # by a worker that found the lease alive
+    details = {"error": BackendUnavailable("busy")} if goes_back == "fail" else {}
+    getattr(house.lifecycle, goes_back)(job.id, token=job.lease.token, **details)
+    house.clock.advance(59)
+    assert not house.lifecycle.sweep()
+    house.clock.advance(1)
+    assert house.lifecycle.sweep().published == 1
+    assert house.messages() == [job.id]
+    assert not house.lifecycle.sweep()
+
+
 def test_a_dead_letter_fails_its_queued_job(house):
     job = house.submit()
     house.kill_message()

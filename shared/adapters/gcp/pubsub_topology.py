@@ -19,8 +19,9 @@ from shared.catalog import TOPIC_GPU, TOPIC_REMOTE
 
 TOPICS = (TOPIC_GPU, TOPIC_REMOTE)
 
-# Dead letters are looked through by one sweep at a time; the next one gets what it left.
-_DEAD_LETTER_ACK_SECONDS = 600
+# Dead letters are looked through by one sweep at a time; the next one gets what it left, also if it was
+# killed with them in its hands. Looking at one twice does no harm.
+_DEAD_LETTER_ACK_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
