@@ -46,7 +46,7 @@ def test_the_house_as_it_is_keeps_the_rule(house):
         ("services/gpu_worker/consumer.py", "import services.api.app"),
         ("services/gpu_worker/supervisor.py", "import torch"),
         ("services/api/routes/jobs.py", "import diffusers"),
-        ("services/gpu_worker/pull.py", "import services.gpu_worker.engine.wan_pipeline"),
+        ("services/gpu_worker/pull.py", "import services.gpu_worker.engine.wan"),
         ("shared/lifecycle.py", "import google.cloud.firestore"),
     ],
 )

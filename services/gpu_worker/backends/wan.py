@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.gpu_worker.backends.backend import LoadedModel
-from services.gpu_worker.engine.wan_pipeline import load_wan
+from services.gpu_worker.engine.wan import load_wan
 from shared.catalog import Model
 
 

@@ -1,0 +1,91 @@
+"""Noise to latents: the steps of the scheduler, with the transformer's prediction at each."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from services.gpu_worker.backends.backend import Segment
+from services.gpu_worker.engine.transformer import Texts, Transformer
+
+# Both prompts in one pass spare small videos half of the calls. A large one keeps the device busy
+# by itself, and two of it at once would only take twice the memory.
+_SMALL_TOKENS = {"cpu": 10_000, "cuda": 4096}
+
+# Hopper and later: cuDNN's attention uses instructions that torch's flash attention does not.
+_CUDNN_SINCE = (9, 0)
+
+
+class Denoiser:
+    def __init__(self, pipeline: WanPipeline) -> None:
+        self._transformer = Transformer(pipeline.transformer)
+        self._scheduler_config = pipeline.scheduler.config
+        self._frame_stride: int = pipeline.vae_scale_factor_temporal
+        self._pixel_stride: int = pipeline.vae_scale_factor_spatial
+        self._device: torch.device = pipeline.device
+
+    def denoise(
+        self, segment: Segment, embeddings: list[Tensor], step_done: Callable[[int, int], None]
+    ) -> Tensor:
+        """(1, channels, latent frames, latent height, latent width), float32.
+
+        The embeddings are the prompt's and, with guidance, the negative prompt's. What
+        ``step_done`` raises stops the denoising.
+        """
+        # Its own for each render: a scheduler remembers earlier steps.
+        scheduler = UniPCMultistepScheduler.from_config(
+            self._scheduler_config, flow_shift=segment.flow_shift
+        )
+        scheduler.set_timesteps(segment.steps, device=self._device)
+        scheduler.set_begin_index(0)
+        latents = self._noise(segment)
+        positions = self._transformer.positions(latents)
+        passes = self._passes(embeddings, tokens=len(positions))
+        with _attention_for(self._device):
+            for done, step in enumerate(scheduler.timesteps, start=1):
+                noises = [self._transformer(latents, step, texts, positions) for texts in passes]
+                noise = _guided(torch.cat(noises), segment.guidance_scale)
+                latents = scheduler.step(noise, step, latents, return_dict=False)[0]
+                step_done(done, segment.steps)
+        return latents
+
+    def _noise(self, segment: Segment) -> Tensor:
+        # Drawn on the CPU, so a seed means the same on every device.
+        generator = torch.Generator("cpu").manual_seed(segment.seed)
+        shape = (
+            *(1, self._transformer.channels, (segment.frames - 1) // self._frame_stride + 1),
+            *(segment.size.height // self._pixel_stride, segment.size.width // self._pixel_stride),
+        )
+        return torch.randn(shape, generator=generator).to(self._device)
+
+    def _passes(self, embeddings: list[Tensor], *, tokens: int) -> list[Texts]:
+        if tokens <= _SMALL_TOKENS[self._device.type]:
+            return [self._transformer.read(embeddings)]
+        return [self._transformer.read([embedding]) for embedding in embeddings]
+
+
+def _guided(noises: Tensor, guidance_scale: float) -> Tensor:
+    """Away from what the negative prompt predicts, if there is one."""
+    if len(noises) == 1:
+        return noises
+    wanted, unwanted = noises[:1], noises[1:]
+    return unwanted + guidance_scale * (wanted - unwanted)
+
+
+@contextmanager
+def _attention_for(device: torch.device) -> Iterator[None]:
+    """The choice is torch's own, but on Hopper and later; what cuDNN cannot do goes the old way."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _CUDNN_SINCE:
+        yield
+        return
+    order = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    with sdpa_kernel(order, set_priority=True):
+        yield

@@ -1,0 +1,83 @@
+"""Wan 2.1 as diffusers renders it: slower, and what the fast path is held against."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline
+from torch import Tensor
+
+from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
+
+
+class Reference:
+    """diffusers' own pipeline, with true progress and a way to stop."""
+
+    def __init__(self, pipeline: WanPipeline) -> None:
+        self._pipeline = pipeline
+
+    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
+        latents = self.denoise(segment, watcher)
+        return _to_uint8(self.decode(latents, watcher)).cpu().numpy()
+
+    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
+        """(1, channels, latent frames, latent height, latent width), float32."""
+        pipeline = self._pipeline
+        pipeline.scheduler = UniPCMultistepScheduler.from_config(
+            pipeline.scheduler.config, flow_shift=segment.flow_shift
+        )
+
+        def on_step_end(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - diffusers' signature
+            watcher.step_done(index + 1, segment.steps)
+            return tensors
+
+        with _after_each_call(pipeline.text_encoder, lambda _: watcher.text_encoded()):
+            latents: Tensor = pipeline(
+                prompt=segment.prompt,
+                negative_prompt=segment.negative_prompt,
+                height=segment.size.height,
+                width=segment.size.width,
+                num_frames=segment.frames,
+                num_inference_steps=segment.steps,
+                guidance_scale=segment.guidance_scale,
+                # Noise is drawn on the CPU, so a seed means the same on every device.
+                generator=torch.Generator("cpu").manual_seed(segment.seed),
+                callback_on_step_end=on_step_end,
+                output_type="latent",
+            ).frames
+        return latents
+
+    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Tensor:
+        """(1, 3, frames, height, width), -1 to 1; Wan decodes one latent frame after the other."""
+        vae = self._pipeline.vae
+        latents = latents.to(vae.dtype)
+        shape = (1, -1, 1, 1, 1)
+        mean = torch.tensor(vae.config.latents_mean).to(latents).view(shape)
+        std = torch.tensor(vae.config.latents_std).to(latents).view(shape)
+        latent_frames = latents.shape[2]
+        with _after_each_call(vae.decoder, lambda done: watcher.decoded(done / latent_frames)):
+            frames: Tensor = vae.decode(latents * std + mean, return_dict=False)[0]
+        return frames
+
+
+@contextmanager
+def _after_each_call(module: torch.nn.Module, report: Callable[[int], None]) -> Iterator[None]:
+    """While the context lasts, ``report`` learns how many times the module has been called."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        report(calls)
+
+    hook = module.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _to_uint8(frames: Tensor) -> Tensor:
+    """(frames, height, width, 3) in bytes, made on the device: a quarter of what floats weigh."""
+    return frames[0].add(1).mul(127.5).round().to(torch.uint8).permute(1, 2, 3, 0).contiguous()

@@ -1,0 +1,71 @@
+"""A loaded Wan 2.1: what may be asked of it, and what is said when it cannot be done."""
+
+from pathlib import Path
+
+import torch
+from diffusers import WanPipeline
+
+from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
+from services.gpu_worker.engine.checkpoint import load_pipeline
+from services.gpu_worker.engine.fast_path import FastPath
+from services.gpu_worker.engine.reference import Reference
+from shared.errors import InvalidRequest, RenderCrashed
+
+_SIZE_STEP_PIXELS = 16  # diffusers refuses other sizes, whatever the model's own geometry
+
+
+class Wan:
+    """One loaded model on one device. Not thread-safe: one render at a time."""
+
+    def __init__(self, pipeline: WanPipeline, renderer: FastPath | Reference) -> None:
+        self._renderer = renderer
+        self._device: torch.device = pipeline.device
+        self._frame_stride: int = pipeline.vae_scale_factor_temporal
+
+    @property
+    def device(self) -> str:
+        """The word "cpu", or the GPU's name."""
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return self._device.type
+
+    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
+        """The same segment gives the same bytes on the same kind of device.
+
+        What the watcher raises comes through, and the next render is not the worse for it.
+        """
+        self._check(segment)
+        try:
+            with torch.inference_mode():
+                return self._renderer.render(segment, watcher)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise RenderCrashed(
+                "The GPU ran out of memory. Give the render process a GPU of its own."
+            ) from error
+
+    def _check(self, segment: Segment) -> None:
+        """Refuse what diffusers would round, or refuse in words of its own."""
+        if segment.size.width % _SIZE_STEP_PIXELS or segment.size.height % _SIZE_STEP_PIXELS:
+            raise InvalidRequest(
+                f"The model renders widths and heights that are multiples of {_SIZE_STEP_PIXELS}."
+            )
+        stride = self._frame_stride
+        if segment.frames < 1 or (segment.frames - 1) % stride:
+            raise InvalidRequest(f"The frame count must be a multiple of {stride}, plus one.")
+
+
+def load_wan(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wan:
+    """Ready to render, by the fast path.
+
+    ``device`` and ``dtype`` may be "auto". Raises ``ModelUnavailable``, which says how to get the
+    model, when a file is missing or broken.
+    """
+    pipeline = load_pipeline(model_dir, device=device, dtype=dtype, how_to_get=how_to_get)
+    return Wan(pipeline, FastPath(pipeline))
+
+
+def load_reference(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wan:
+    """The same model rendered by diffusers' own pipeline: to compare, and to fall back on."""
+    pipeline = load_pipeline(model_dir, device=device, dtype=dtype, how_to_get=how_to_get)
+    return Wan(pipeline, Reference(pipeline))
