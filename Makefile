@@ -56,6 +56,7 @@ torture: $(DEV) ## Kill, stop and starve it for MINUTES=5, and check that nothin
 
 bench: $(DEV) ## Measure, print tables, write benchmarks/results/.
 	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/engine.py
 
 clean: ## Remove what the commands above made; jobs and models stay.
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

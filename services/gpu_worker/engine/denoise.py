@@ -13,7 +13,7 @@ from services.gpu_worker.engine.transformer import Texts, Transformer
 
 # Both prompts in one pass spare small videos half of the calls. A large one keeps the device busy
 # by itself, and two of it at once would only take twice the memory.
-_SMALL_TOKENS = {"cpu": 10_000, "cuda": 4096}
+_SMALL_TOKENS = {"cpu": 2048, "cuda": 4096}
 
 # Hopper and later: cuDNN's attention uses instructions that torch's flash attention does not.
 _CUDNN_SINCE = (9, 0)
