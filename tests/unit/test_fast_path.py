@@ -64,6 +64,14 @@ class Quiet:
         pass
 
 
+class CountsTexts(Quiet):
+    def __init__(self):
+        self.texts = 0
+
+    def text_encoded(self):
+        self.texts += 1
+
+
 class EnoughError(Exception):
     pass
 
@@ -159,6 +167,15 @@ def test_the_latents_are_those_of_diffusers(pipeline, case):
         found = Denoiser(pipeline).denoise(segment, embeddings, Quiet().step_done)
 
     assert torch.allclose(found, expected, atol=LATENT_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(("guidance_scale", "texts"), [(1.0, 1), (1.1, 2)])
+def test_the_negative_prompt_is_read_only_where_it_guides(wan, guidance_scale, texts):
+    watcher = CountsTexts()
+
+    wan.render(replace(SEGMENT, guidance_scale=guidance_scale), watcher)
+
+    assert watcher.texts == texts
 
 
 def test_after_other_clips_and_a_stopped_one_the_same_segment_gives_the_same_bytes(wan):
