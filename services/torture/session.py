@@ -23,8 +23,9 @@ from shared.wiring import Wiring
 
 _CLIENTS = 4
 _TICK_SECONDS = 0.1
-# Whatever has not ended so long after the last fault never will.
-_HEALING_SECONDS = 90.0
+# Whatever has not ended so long after the last fault never will: a job with all its attempts before it,
+# each of which may wait a minute for its message.
+_HEALING_SECONDS = 360.0
 # The sweep puts some things off for a minute: it is asked for as if that were over.
 _LATER = timedelta(minutes=30)
 

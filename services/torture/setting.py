@@ -98,8 +98,8 @@ def _settings(place: Place) -> dict[str, Any]:
             "heartbeat_seconds": 1.0,
             "grace_seconds": 0.5,
             "sweep_seconds": 0.5,
-            # Many: a healthy job must not fail because it was hurt three times in a row.
-            "max_attempts": 10,
+            # A healthy job should not fail because it was hurt three times in a row.
+            "max_attempts": 6,
             "metrics_port": None,
         },
         "queue": {

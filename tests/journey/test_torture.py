@@ -71,11 +71,14 @@ def torture(*arguments, folder) -> subprocess.CompletedProcess:
         env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
         check=False,
     )
 
 
+@pytest.mark.timeout(
+    600
+)  # most of a minute; but on the emulator a retry may wait for one, five times
 @pytest.mark.parametrize("profile", ["configured", "gcp-emulators"])
 def test_a_short_torture_holds_every_invariant_and_leaves_nothing(tmp_path, profile, request):
     if profile == "gcp-emulators":

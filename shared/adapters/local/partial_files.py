@@ -14,7 +14,6 @@ class PartialFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock_file = folder.with_suffix(".lock")
         folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -41,9 +40,12 @@ class PartialFiles:
     @contextmanager
     def _entrance(self) -> Iterator[None]:
         """Between its birth and its lock, a file looks dead: nobody looks then."""
-        with self._lock_file.open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
 
 
 def _is_unlocked(path: Path) -> bool:
