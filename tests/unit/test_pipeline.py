@@ -21,14 +21,23 @@ class FakeModel:
         self.segments = []
         self.steps_begun = 0
 
-    def render(self, segment, watcher):
+    def denoise(self, segment, watcher):
         self.segments.append(segment)
         watcher.text_encoded()
         for step in range(1, segment.steps + 1):
             self.steps_begun += 1
             watcher.step_done(step, segment.steps)
+        return FakeLatents(segment)
+
+
+class FakeLatents:
+    def __init__(self, segment):
+        self._segment = segment
+
+    def decode(self, watcher):
         for fraction in (0.5, 1.0):
             watcher.decoded(fraction)
+        segment = self._segment
         shades = np.linspace(0, 255, segment.frames).astype(np.uint8)
         shape = (segment.frames, segment.size.height, segment.size.width, 3)
         return np.broadcast_to(shades[:, None, None, None], shape).copy()

@@ -40,15 +40,24 @@ class SegmentWatcher(Protocol):
         """This part of the frames is decoded, 0 to 1."""
 
 
+class Latents(Protocol):
+    """A segment denoised and not yet decoded."""
+
+    def decode(self, watcher: SegmentWatcher) -> Frames:
+        """The segment's frames. To be called once."""
+
+
 class LoadedModel(Protocol):
-    """A model in memory: renders one segment at a time, again and again."""
+    """A model in memory: renders segment after segment, the same segment to the same bytes.
+
+    While one segment is denoised in a thread, another one may be decoded in a second thread.
+    """
 
     @property
     def device(self) -> str:
         """Where it runs: "cpu", or the GPU's name."""
 
-    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
-        """The segment's frames; the same segment gives the same bytes."""
+    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Latents: ...
 
 
 class Backend(Protocol):

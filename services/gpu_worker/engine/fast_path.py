@@ -1,6 +1,7 @@
 """Text to latents to frames by the engine's own parts; holds to what ``Reference`` gives."""
 
 from diffusers import WanPipeline
+from torch import Tensor
 
 from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
 from services.gpu_worker.engine.decode import Decoder
@@ -16,12 +17,14 @@ class FastPath:
         self._denoiser = Denoiser(pipeline)
         self._decoder = Decoder(pipeline.vae)
 
-    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
+    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
         embeddings = []
         for prompt in _prompts(segment):
             embeddings.append(self._text.encode(prompt))
             watcher.text_encoded()
-        latents = self._denoiser.denoise(segment, embeddings, watcher.step_done)
+        return self._denoiser.denoise(segment, embeddings, watcher.step_done)
+
+    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Frames:
         return self._decoder.decode(latents, watcher.decoded)
 
 

@@ -17,10 +17,6 @@ class Reference:
     def __init__(self, pipeline: WanPipeline) -> None:
         self._pipeline = pipeline
 
-    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
-        latents = self.denoise(segment, watcher)
-        return _to_uint8(self.decode(latents, watcher)).cpu().numpy()
-
     def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
         """(1, channels, latent frames, latent height, latent width), float32."""
         pipeline = self._pipeline
@@ -48,8 +44,8 @@ class Reference:
             ).frames
         return latents
 
-    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Tensor:
-        """(1, 3, frames, height, width), -1 to 1; Wan decodes one latent frame after the other."""
+    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Frames:
+        """(frames, height, width, 3); Wan decodes one latent frame after the other."""
         vae = self._pipeline.vae
         latents = latents.to(vae.dtype)
         shape = (1, -1, 1, 1, 1)
@@ -58,7 +54,7 @@ class Reference:
         latent_frames = latents.shape[2]
         with _after_each_call(vae.decoder, lambda done: watcher.decoded(done / latent_frames)):
             frames: Tensor = vae.decode(latents * std + mean, return_dict=False)[0]
-        return frames
+        return _to_uint8(frames).cpu().numpy()
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """A loaded Wan 2.1: what may be asked of it, and what is said when it cannot be done."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import WanPipeline
+from torch import Tensor
 
 from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
 from services.gpu_worker.engine.checkpoint import load_pipeline
@@ -15,7 +19,10 @@ _SIZE_STEP_PIXELS = 16  # diffusers refuses other sizes, whatever the model's ow
 
 
 class Wan:
-    """One loaded model on one device. Not thread-safe: one render at a time."""
+    """One loaded model on one device.
+
+    One segment is denoised at a time; meanwhile one other may be decoded in another thread.
+    """
 
     def __init__(self, pipeline: WanPipeline, renderer: FastPath | Reference) -> None:
         self._renderer = renderer
@@ -29,20 +36,18 @@ class Wan:
             return torch.cuda.get_device_name(self._device)
         return self._device.type
 
-    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
+    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> "WanLatents":
         """The same segment gives the same bytes on the same kind of device.
 
         What the watcher raises comes through, and the next render is not the worse for it.
         """
         self._check(segment)
-        try:
-            with torch.inference_mode():
-                return self._renderer.render(segment, watcher)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise RenderCrashed(
-                "The GPU ran out of memory. Give the render process a GPU of its own."
-            ) from error
+        with _inference():
+            return WanLatents(self._renderer.denoise(segment, watcher), self._renderer)
+
+    def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
+        """Denoised and decoded, in one go."""
+        return self.denoise(segment, watcher).decode(watcher)
 
     def _check(self, segment: Segment) -> None:
         """Refuse what diffusers would round, or refuse in words of its own."""
@@ -53,6 +58,32 @@ class Wan:
         stride = self._frame_stride
         if segment.frames < 1 or (segment.frames - 1) % stride:
             raise InvalidRequest(f"The frame count must be a multiple of {stride}, plus one.")
+
+
+@dataclass(frozen=True)
+class WanLatents:
+    """A denoised segment, on its model's device."""
+
+    _latents: Tensor
+    _renderer: FastPath | Reference
+
+    def decode(self, watcher: SegmentWatcher) -> Frames:
+        """(frames, height, width, 3). What the watcher raises comes through."""
+        with _inference():
+            return self._renderer.decode(self._latents, watcher)
+
+
+@contextmanager
+def _inference() -> Iterator[None]:
+    """No gradients, in this thread; and a GPU that is full says so in our words."""
+    try:
+        with torch.inference_mode():
+            yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise RenderCrashed(
+            "The GPU ran out of memory. Give the render process a GPU of its own."
+        ) from error
 
 
 def load_wan(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wan:

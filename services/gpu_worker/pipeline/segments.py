@@ -11,9 +11,11 @@ def render_segments(
     plan: Plan, model: LoadedModel, watcher: Watcher, *, clock: Callable[[], float]
 ) -> tuple[Frames, ...]:
     """The frames of each segment. Raises ``RenderCanceled`` between two steps."""
-    return tuple(
-        model.render(segment, _SegmentReporter(watcher, clock)) for segment in plan.segments
-    )
+    frames = []
+    for segment in plan.segments:
+        reporter = _SegmentReporter(watcher, clock)
+        frames.append(model.denoise(segment, reporter).decode(reporter))
+    return tuple(frames)
 
 
 class _SegmentReporter:
