@@ -8,13 +8,14 @@ import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
 from services.gpu_worker.backends.backend import Segment
-from services.gpu_worker.engine.checkpoint import load_pipeline
-from services.gpu_worker.engine.decode import Decoder
+from services.gpu_worker.engine.checkpoint import Checkpoint
+from services.gpu_worker.engine.decode import Decoder, DecoderConfig, prepare
 from services.gpu_worker.engine.denoise import Denoiser
-from services.gpu_worker.engine.reference import Reference
+from services.gpu_worker.engine.model import filled, unfilled
+from services.gpu_worker.engine.reference import Reference, load_pipeline, load_reference
 from services.gpu_worker.engine.text import TOKENS_MAX, TextEncoder
-from services.gpu_worker.engine.transformer import Transformer
-from services.gpu_worker.engine.wan import load_reference, load_wan
+from services.gpu_worker.engine.transformer import Transformer, TransformerConfig, fuse
+from services.gpu_worker.engine.wan import load_wan
 from shared.catalog import Size
 
 # How far float32 sums in another order may lie apart, and what of it may be seen.
@@ -90,8 +91,18 @@ def _settings(changes):
 
 
 @pytest.fixture(scope="module")
-def pipeline(demo_model_dir):
-    return load_pipeline(demo_model_dir, **_settings({}))
+def checkpoint(demo_model_dir):
+    return Checkpoint(demo_model_dir, how_to_get="")
+
+
+@pytest.fixture(scope="module")
+def pipeline(checkpoint):
+    return load_pipeline(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return checkpoint.load(device=torch.device("cpu"), dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +154,12 @@ def test_every_clip_looks_as_diffusers_renders_it(wan, reference, case):
     ["", "a red circle", "zyx &amp; more", LONG_PROMPT],
     ids=["empty", "short", "spelled", "cut off"],
 )
-def test_a_prompt_is_read_as_diffusers_reads_it(pipeline, prompt):
+def test_a_prompt_is_read_as_diffusers_reads_it(pipeline, model, prompt):
     with torch.inference_mode():
         expected, _ = pipeline.encode_prompt(
             prompt, do_classifier_free_guidance=False, max_sequence_length=TOKENS_MAX
         )
-        found = TextEncoder(pipeline).encode(prompt)
+        found = TextEncoder(model.tokenizer, model.text_encoder).encode(prompt)
 
     length = found.shape[1]
     assert torch.allclose(found, expected[:, :length], atol=TEXT_TOLERANCE, rtol=0)
@@ -156,15 +167,15 @@ def test_a_prompt_is_read_as_diffusers_reads_it(pipeline, prompt):
 
 
 @pytest.mark.parametrize("case", CASES, ids=_name)
-def test_the_latents_are_those_of_diffusers(pipeline, case):
+def test_the_latents_are_those_of_diffusers(pipeline, model, case):
     segment = replace(SEGMENT, **case)
-    text = TextEncoder(pipeline)
+    text = TextEncoder(model.tokenizer, model.text_encoder)
     prompts = [segment.prompt, segment.negative_prompt][: 2 if segment.guidance_scale > 1 else 1]
 
     with torch.inference_mode():
         expected = Reference(pipeline).denoise(segment, Quiet())
         embeddings = [text.encode(prompt) for prompt in prompts]
-        found = Denoiser(pipeline).denoise(segment, embeddings, Quiet().step_done)
+        found = Denoiser(model).denoise(segment, embeddings, Quiet().step_done)
 
     assert torch.allclose(found, expected, atol=LATENT_TOLERANCE, rtol=0)
 
@@ -189,14 +200,24 @@ def test_after_other_clips_and_a_stopped_one_the_same_segment_gives_the_same_byt
     assert np.array_equal(wan.render(SEGMENT, Quiet()), first)
 
 
-def test_a_prompt_that_was_forgotten_is_read_anew_to_the_same_embedding(pipeline):
+def test_a_prompt_that_was_forgotten_is_read_anew_to_the_same_embedding(model):
     with torch.inference_mode():
-        text = TextEncoder(pipeline)
+        text = TextEncoder(model.tokenizer, model.text_encoder)
         first = text.encode("a red circle").clone()
         for number in range(40):
             text.encode(f"circle {number}")
 
         assert torch.equal(text.encode("a red circle"), first)
+
+
+def _transformer_of(model):
+    transformer = unfilled(lambda: Transformer(TransformerConfig.from_config(model.config)))
+    return filled(transformer, fuse(model.state_dict()))
+
+
+def _decoder_of(vae):
+    decoder = unfilled(lambda: Decoder(DecoderConfig.from_config(vae.config)))
+    return filled(decoder, prepare(decoder, vae.state_dict()))
 
 
 @pytest.fixture
@@ -231,7 +252,7 @@ def test_a_transformer_with_the_real_heads_predicts_what_diffusers_predicts(torc
     padded = [torch.nn.functional.pad(e, (0, 0, 0, TOKENS_MAX - e.shape[1])) for e in embeddings]
 
     with torch.inference_mode():
-        fast = Transformer(model)
+        fast = _transformer_of(model)
         found = fast(latents, step, fast.read(embeddings), fast.positions(latents))
         expected = torch.cat(
             [model(latents, step.expand(1), text, return_dict=False)[0] for text in padded]
@@ -261,7 +282,7 @@ def test_in_half_precision_the_prediction_is_that_of_diffusers_too(torch_seed, d
     padded = torch.nn.functional.pad(embedding, (0, 0, 0, TOKENS_MAX - 7))
 
     with torch.inference_mode():
-        fast = Transformer(model)
+        fast = _transformer_of(model)
         found = fast(latents, step, fast.read([embedding]), fast.positions(latents))
         expected = model(latents.to(dtype), step.expand(1), padded, return_dict=False)[0]
 
@@ -286,7 +307,7 @@ def test_a_decoder_with_any_weights_shows_what_diffusers_shows(torch_seed, shape
     mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1)
 
     with torch.inference_mode():
-        found = Decoder(vae).decode(latents, lambda _: None)
+        found = _decoder_of(vae).decode(latents, lambda _: None)
         expected = vae.decode(latents * spread + mean).sample
 
     levels = expected[0].add(1).mul(127.5).round().to(torch.uint8).permute(1, 2, 3, 0).numpy()

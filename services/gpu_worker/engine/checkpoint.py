@@ -1,75 +1,133 @@
 """A directory in the layout of ``Wan-AI/Wan2.1-T2V-1.3B-Diffusers``, read into memory.
 
-Never uses the network.
+Neither diffusers nor transformers is imported, and the network is never used.
 """
 
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline
-from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
-from transformers.utils import logging as transformers_logging
+from safetensors.torch import load_file
+from torch import Tensor
 
+from services.gpu_worker.engine import decode, transformer
+from services.gpu_worker.engine.decode import Decoder, DecoderConfig
+from services.gpu_worker.engine.model import WanModel, filled, unfilled
+from services.gpu_worker.engine.text import load_tokenizer
+from services.gpu_worker.engine.transformer import Transformer, TransformerConfig
+from services.gpu_worker.engine.umt5 import UMT5Config, UMT5Encoder
 from shared.errors import ModelUnavailable
 
-# Without these the libraries go on with defaults of their own and render nonsense; a missing
-# weight file they do notice. A tokenizer comes in either of its two formats.
-_PARTS = {
-    "scheduler": ("scheduler_config.json",),
-    "text_encoder": ("config.json",),
-    "tokenizer": ("tokenizer.json", "spiece.model"),
-    "transformer": ("config.json",),
-    "vae": ("config.json",),
-}
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TOKENIZER_FILE = "tokenizer/tokenizer.json"
+
+# Without these nothing can be rendered; a missing weight file is noticed when it is read.
+_FILES = (
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    TOKENIZER_FILE,
+    "transformer/config.json",
+    "vae/config.json",
+)
+# The stem of a part's weights; a large part is split over several files, named by an index.
+_STEMS = {"text_encoder": "model"}
+_DEFAULT_STEM = "diffusion_pytorch_model"
 
 
-def load_pipeline(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> WanPipeline:
-    """Load every part of the pipeline. ``device`` and ``dtype`` may be "auto".
+class Checkpoint:
+    """A model's files. Raises ``ModelUnavailable``, which says how to get them, when some lack."""
 
-    Raises ``ModelUnavailable``, which says how to get the model, when a file is missing or broken.
-    """
-    _check_complete(model_dir, how_to_get)
-    where = _resolve_device(device)
-    kind = _resolve_dtype(dtype, where)
-    # A render process writes logs, not to a terminal: bars would be noise there.
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    files = {"local_files_only": True, "use_safetensors": True}
-    try:
+    def __init__(self, directory: Path, *, how_to_get: str) -> None:
+        self.directory = directory
+        self._how_to_get = how_to_get
+        if not (directory / "model_index.json").is_file():
+            raise ModelUnavailable(f"The model is not there. {how_to_get}")
+        for file in _FILES:
+            if not (directory / file).is_file():
+                part = file.partition("/")[0]
+                raise ModelUnavailable(f"The model's {part} is missing or incomplete. {how_to_get}")
+        self.index = self._read_json("model_index.json")
+
+    def config(self, part: str) -> dict[str, Any]:
+        """What the part says of itself. Raises ``ModelUnavailable``."""
+        stem = "scheduler_config" if part == "scheduler" else "config"
+        return self._read_json(f"{part}/{stem}.json")
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file, by its name: when they change, so has the model."""
+        files = (path for path in sorted(self.directory.rglob("*")) if path.is_file())
+        return {str(path.relative_to(self.directory)): path.stat().st_size for path in files}
+
+    def load(self, *, device: torch.device, dtype: torch.dtype) -> WanModel:
+        """Every part, on the device. Raises ``ModelUnavailable``."""
+        try:
+            return self._load(device, dtype)
+        except torch.OutOfMemoryError as error:
+            raise ModelUnavailable("The model does not fit into the GPU's memory.") from error
+        # Of a library that has read a broken file, or a module given weights that are not its own.
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise self._unreadable() from error
+
+    def _load(self, device: torch.device, dtype: torch.dtype) -> WanModel:
+        text_encoder, config = self.config("text_encoder"), self.config("transformer")
+        vae = self.config("vae")
+        decoder = unfilled(lambda: Decoder(DecoderConfig.from_config(vae)))
         # The authors decode in float32: bfloat16 shows as banding.
-        vae = AutoencoderKLWan.from_pretrained(
-            model_dir, subfolder="vae", dtype=torch.float32, **files
+        decoder_weights = _cast(self._weights("vae", device), torch.float32)
+        return WanModel(
+            tokenizer=load_tokenizer(self.directory / TOKENIZER_FILE),
+            text_encoder=filled(
+                unfilled(lambda: UMT5Encoder(UMT5Config.from_config(text_encoder))),
+                # In float16 these products overflow.
+                _cast(
+                    self._weights("text_encoder", device),
+                    dtype,
+                    float32_parts=(".wo.",) if dtype == torch.float16 else (),
+                ),
+            ),
+            transformer=filled(
+                unfilled(lambda: Transformer(TransformerConfig.from_config(config))),
+                _cast(
+                    transformer.fuse(self._weights("transformer", device)),
+                    dtype,
+                    float32_parts=transformer.FLOAT32_PARTS,
+                ),
+            ),
+            decoder=filled(decoder, decode.prepare(decoder, decoder_weights)),
+            scheduler=self.config("scheduler"),
+            device=device,
         )
-        pipeline = WanPipeline.from_pretrained(model_dir, vae=vae, dtype=kind, **files)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelUnavailable(f"The model's files cannot be read. {how_to_get}") from error
-    try:
-        pipeline.to(where)
-    except torch.OutOfMemoryError as error:
-        raise ModelUnavailable("The model does not fit into the GPU's memory.") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+
+    def _weights(self, part: str, device: torch.device) -> dict[str, Tensor]:
+        folder, stem = self.directory / part, _STEMS.get(part, _DEFAULT_STEM)
+        names: Iterable[str] = (f"{stem}.safetensors",)
+        index = f"{part}/{stem}.safetensors.index.json"
+        if (self.directory / index).is_file():
+            names = sorted(set(self._read_json(index)["weight_map"].values()))
+        weights: dict[str, Tensor] = {}
+        for name in names:
+            weights |= load_file(folder / name, device=str(device))
+        return weights
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads((self.directory / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._unreadable() from error
+        if not isinstance(content, dict):
+            raise self._unreadable()
+        return content
+
+    def _unreadable(self) -> ModelUnavailable:
+        return ModelUnavailable(f"The model's files cannot be read. {self._how_to_get}")
 
 
-def _check_complete(model_dir: Path, how_to_get: str) -> None:
-    if not (model_dir / "model_index.json").is_file():
-        raise ModelUnavailable(f"The model is not there. {how_to_get}")
-    for part, files in _PARTS.items():
-        if not any((model_dir / part / file).is_file() for file in files):
-            raise ModelUnavailable(f"The model's {part} is missing or incomplete. {how_to_get}")
-
-
-def _resolve_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelUnavailable('There is no CUDA device here: set the device to "auto" or "cpu".')
-    return torch.device(name)
-
-
-def _resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return _DTYPES[name]
+def _cast(
+    weights: Mapping[str, Tensor], dtype: torch.dtype, *, float32_parts: Iterable[str] = ()
+) -> dict[str, Tensor]:
+    return {
+        name: weight.to(torch.float32 if any(part in name for part in float32_parts) else dtype)
+        for name, weight in weights.items()
+    }

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanPipeline
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from services.gpu_worker.backends.backend import Segment
-from services.gpu_worker.engine.transformer import Texts, Transformer
+from services.gpu_worker.engine.model import WanModel
+from services.gpu_worker.engine.schedulers import UniPC, check_unipc_config
+from services.gpu_worker.engine.transformer import Texts
 
 # Both prompts in one pass spare small videos half of the calls. A large one keeps the device busy
 # by itself, and two of it at once would only take twice the memory.
@@ -20,12 +21,12 @@ _CUDNN_SINCE = (9, 0)
 
 
 class Denoiser:
-    def __init__(self, pipeline: WanPipeline) -> None:
-        self._transformer = Transformer(pipeline.transformer)
-        self._scheduler_config = pipeline.scheduler.config
-        self._frame_stride: int = pipeline.vae_scale_factor_temporal
-        self._pixel_stride: int = pipeline.vae_scale_factor_spatial
-        self._device: torch.device = pipeline.device
+    def __init__(self, model: WanModel) -> None:
+        check_unipc_config(model.scheduler)
+        self._transformer = model.transformer
+        self._frame_stride = model.decoder.config.frame_stride
+        self._pixel_stride = model.decoder.config.pixel_stride
+        self._device = model.device
 
     def denoise(
         self, segment: Segment, embeddings: list[Tensor], step_done: Callable[[int, int], None]
@@ -36,19 +37,15 @@ class Denoiser:
         ``step_done`` raises stops the denoising.
         """
         # Its own for each render: a scheduler remembers earlier steps.
-        scheduler = UniPCMultistepScheduler.from_config(
-            self._scheduler_config, flow_shift=segment.flow_shift
-        )
-        scheduler.set_timesteps(segment.steps, device=self._device)
-        scheduler.set_begin_index(0)
+        scheduler = UniPC(steps=segment.steps, flow_shift=segment.flow_shift)
         latents = self._noise(segment)
         positions = self._transformer.positions(latents)
         passes = self._passes(embeddings, tokens=len(positions))
-        with _attention_for(self._device):
-            for done, step in enumerate(scheduler.timesteps, start=1):
+        with attention_for(self._device):
+            for done, step in enumerate(scheduler.timesteps.to(self._device), start=1):
                 noises = [self._transformer(latents, step, texts, positions) for texts in passes]
                 noise = _guided(torch.cat(noises), segment.guidance_scale)
-                latents = scheduler.step(noise, step, latents, return_dict=False)[0]
+                latents = scheduler.step(noise, latents)
                 step_done(done, segment.steps)
         return latents
 
@@ -56,7 +53,7 @@ class Denoiser:
         # Drawn on the CPU, so a seed means the same on every device.
         generator = torch.Generator("cpu").manual_seed(segment.seed)
         shape = (
-            *(1, self._transformer.channels, (segment.frames - 1) // self._frame_stride + 1),
+            *(1, self._transformer.config.channels, (segment.frames - 1) // self._frame_stride + 1),
             *(segment.size.height // self._pixel_stride, segment.size.width // self._pixel_stride),
         )
         return torch.randn(shape, generator=generator).to(self._device)
@@ -76,7 +73,7 @@ def _guided(noises: Tensor, guidance_scale: float) -> Tensor:
 
 
 @contextmanager
-def _attention_for(device: torch.device) -> Iterator[None]:
+def attention_for(device: torch.device) -> Iterator[None]:
     """The choice is torch's own, but on Hopper and later; what cuDNN cannot do goes the old way."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < _CUDNN_SINCE:
         yield

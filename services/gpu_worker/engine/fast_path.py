@@ -1,21 +1,20 @@
 """Text to latents to frames by the engine's own parts; holds to what ``Reference`` gives."""
 
-from diffusers import WanPipeline
 from torch import Tensor
 
 from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
-from services.gpu_worker.engine.decode import Decoder
 from services.gpu_worker.engine.denoise import Denoiser
+from services.gpu_worker.engine.model import WanModel
 from services.gpu_worker.engine.text import TextEncoder
 
 
 class FastPath:
-    """Keeps the weights it needs in the form it needs; the pipeline itself may then go."""
+    """Renders with the parts of one model."""
 
-    def __init__(self, pipeline: WanPipeline) -> None:
-        self._text = TextEncoder(pipeline)
-        self._denoiser = Denoiser(pipeline)
-        self._decoder = Decoder(pipeline.vae)
+    def __init__(self, model: WanModel) -> None:
+        self._text = TextEncoder(model.tokenizer, model.text_encoder, model.embeddings)
+        self._denoiser = Denoiser(model)
+        self._decoder = model.decoder
 
     def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
         embeddings = []

@@ -2,13 +2,41 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
+from services.gpu_worker.engine.checkpoint import Checkpoint
+from services.gpu_worker.engine.device import resolve_device, resolve_dtype
+from services.gpu_worker.engine.wan import Wan
+from shared.errors import ModelUnavailable
+
+
+def load_pipeline(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
+) -> WanPipeline:
+    """Diffusers' own pipeline on the device. Raises ``ModelUnavailable``. Never uses the network."""
+    # A render process writes logs, not to a terminal: bars would be noise there.
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    files = {"local_files_only": True, "use_safetensors": True}
+    # The authors decode in float32: bfloat16 shows as banding.
+    vae = AutoencoderKLWan.from_pretrained(
+        checkpoint.directory, subfolder="vae", dtype=torch.float32, **files
+    )
+    pipeline = WanPipeline.from_pretrained(checkpoint.directory, vae=vae, dtype=dtype, **files)
+    try:
+        pipeline.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelUnavailable("The model does not fit into the GPU's memory.") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 class Reference:
@@ -77,3 +105,12 @@ def _after_each_call(module: torch.nn.Module, report: Callable[[int], None]) -> 
 def _to_uint8(frames: Tensor) -> Tensor:
     """(frames, height, width, 3) in bytes, made on the device: a quarter of what floats weigh."""
     return frames[0].add(1).mul(127.5).round().to(torch.uint8).permute(1, 2, 3, 0).contiguous()
+
+
+def load_reference(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wan:
+    """The model that ``load_wan`` loads, rendered by diffusers' own pipeline."""
+    where = resolve_device(device)
+    checkpoint = Checkpoint(model_dir, how_to_get=how_to_get)
+    pipeline = load_pipeline(checkpoint, device=where, dtype=resolve_dtype(dtype, where))
+    stride: int = pipeline.vae_scale_factor_temporal
+    return Wan(Reference(pipeline), device=where, frame_stride=stride)

@@ -5,30 +5,71 @@ tokens gives the same embedding. Zeros are added again by whoever needs the full
 """
 
 import hashlib
+import html
 from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
-from diffusers import WanPipeline
-from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from ftfy import fix_text
+from tokenizers import Tokenizer
 from torch import Tensor
+
+from services.gpu_worker.engine.umt5 import UMT5Encoder
 
 TOKENS_MAX = 512  # longer prompts are cut off; the transformer was trained with zeros up to here
 
 _EMBEDDINGS_KEPT = 32  # at most 4 MB each with the real encoder; the negative prompt is always hot
 
 
-class TextEncoder:
-    """Remembers the newest embeddings: the negative prompt comes with every render."""
+def load_tokenizer(file: Path) -> Tokenizer:
+    """Cuts prompts off at ``TOKENS_MAX``, the end token included.
 
-    def __init__(self, pipeline: WanPipeline) -> None:
-        self._tokenizer = pipeline.tokenizer
-        self._encoder = pipeline.text_encoder
-        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+    Raises ``ValueError`` when the tokenizer.json cannot be read.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises no narrower one
+        raise ValueError("the tokenizer cannot be read") from error
+    tokenizer.enable_truncation(TOKENS_MAX)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def clean_prompt(prompt: str) -> str:
+    """As Wan's authors clean the captions: mended, HTML entities read, one space between words.
+
+    Entities are read twice, for those that were written twice.
+    """
+    text = html.unescape(html.unescape(fix_text(prompt)))
+    return " ".join(text.split())
+
+
+def digest_of(prompt: str) -> str:
+    """What an embedding is found by, so that no prompt outlives its render in memory."""
+    return hashlib.sha256(prompt.encode()).hexdigest()
+
+
+class TextEncoder:
+    """Remembers the newest embeddings: the negative prompt comes with every render.
+
+    Some may be known from the start, by their prompt's digest.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        encoder: UMT5Encoder,
+        known: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._encoder = encoder
+        self._kept = OrderedDict(known)
 
     def encode(self, prompt: str) -> Tensor:
         """(1, the prompt's own tokens, text width), at most ``TOKENS_MAX`` of them."""
-        # By digest, so that no prompt outlives its render in memory.
-        key = hashlib.sha256(prompt.encode()).digest()
+        key = digest_of(prompt)
         embedding = self._kept.pop(key, None)
         if embedding is None:
             embedding = self._encode(prompt)
@@ -38,12 +79,8 @@ class TextEncoder:
         return embedding
 
     def _encode(self, prompt: str) -> Tensor:
-        tokens = self._tokenizer(
-            [prompt_clean(prompt)],
-            max_length=TOKENS_MAX,
-            truncation=True,
-            add_special_tokens=True,
-            return_tensors="pt",
-        ).input_ids.to(self._encoder.device)
-        states: Tensor = self._encoder(tokens, torch.ones_like(tokens)).last_hidden_state
+        ids = self._tokenizer.encode(clean_prompt(prompt)).ids
+        states: Tensor = self._encoder(
+            torch.tensor([ids], device=self._encoder.shared.weight.device)
+        )
         return states

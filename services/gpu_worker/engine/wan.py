@@ -4,18 +4,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from diffusers import WanPipeline
 from torch import Tensor
 
 from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
-from services.gpu_worker.engine.checkpoint import load_pipeline
+from services.gpu_worker.engine.checkpoint import Checkpoint
+from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.fast_path import FastPath
-from services.gpu_worker.engine.reference import Reference
+from services.gpu_worker.engine.model import WanModel
 from shared.errors import InvalidRequest, RenderCrashed
 
 _SIZE_STEP_PIXELS = 16  # diffusers refuses other sizes, whatever the model's own geometry
+
+
+class Renderer(Protocol):
+    """One way to render: the fast path, or diffusers' own."""
+
+    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
+        """(1, channels, latent frames, latent height, latent width), float32."""
+
+    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Frames:
+        """(frames, height, width, 3)."""
 
 
 class Wan:
@@ -24,10 +35,10 @@ class Wan:
     One segment is denoised at a time; meanwhile one other may be decoded in another thread.
     """
 
-    def __init__(self, pipeline: WanPipeline, renderer: FastPath | Reference) -> None:
+    def __init__(self, renderer: Renderer, *, device: torch.device, frame_stride: int) -> None:
         self._renderer = renderer
-        self._device: torch.device = pipeline.device
-        self._frame_stride: int = pipeline.vae_scale_factor_temporal
+        self._device = device
+        self._frame_stride = frame_stride
 
     @property
     def device(self) -> str:
@@ -65,7 +76,7 @@ class WanLatents:
     """A denoised segment, on its model's device."""
 
     _latents: Tensor
-    _renderer: FastPath | Reference
+    _renderer: Renderer
 
     def decode(self, watcher: SegmentWatcher) -> Frames:
         """(frames, height, width, 3). What the watcher raises comes through."""
@@ -92,11 +103,11 @@ def load_wan(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wa
     ``device`` and ``dtype`` may be "auto". Raises ``ModelUnavailable``, which says how to get the
     model, when a file is missing or broken.
     """
-    pipeline = load_pipeline(model_dir, device=device, dtype=dtype, how_to_get=how_to_get)
-    return Wan(pipeline, FastPath(pipeline))
+    where = resolve_device(device)
+    checkpoint = Checkpoint(model_dir, how_to_get=how_to_get)
+    return of_model(checkpoint.load(device=where, dtype=resolve_dtype(dtype, where)))
 
 
-def load_reference(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wan:
-    """The same model rendered by diffusers' own pipeline: to compare, and to fall back on."""
-    pipeline = load_pipeline(model_dir, device=device, dtype=dtype, how_to_get=how_to_get)
-    return Wan(pipeline, Reference(pipeline))
+def of_model(model: WanModel) -> Wan:
+    """Renders with these parts, by the fast path."""
+    return Wan(FastPath(model), device=model.device, frame_stride=model.decoder.config.frame_stride)

@@ -1,0 +1,41 @@
+"""The parts of one Wan 2.1 in memory, wherever they were read from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from services.gpu_worker.engine.decode import Decoder
+from services.gpu_worker.engine.transformer import Transformer
+from services.gpu_worker.engine.umt5 import UMT5Encoder
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class WanModel:
+    """All on one device, ready to compute."""
+
+    tokenizer: Tokenizer
+    text_encoder: UMT5Encoder
+    transformer: Transformer
+    decoder: Decoder
+    scheduler: Mapping[str, Any]  # as in scheduler_config.json
+    device: torch.device
+    # Of prompts that were read ahead, by their digest (text.digest_of).
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def unfilled(make: Callable[[], Module]) -> Module:
+    """A module without weights: none are drawn only to be thrown away."""
+    with torch.device("meta"):
+        return make()
+
+
+def filled(module: Module, weights: Mapping[str, Tensor]) -> Module:
+    """The module with these weights, not copies. Raises ``RuntimeError`` unless all fit."""
+    module.load_state_dict(weights, strict=True, assign=True)
+    return module.requires_grad_(False).eval()
