@@ -25,15 +25,15 @@ from pathlib import Path
 import psutil
 import torch
 from bars import draw_bars
-from diffusers import WanPipeline
 from rich.console import Console
 from rich.table import Table
 
 from services.gpu_worker.backends.backend import Segment
-from services.gpu_worker.engine.checkpoint import load_pipeline
-from services.gpu_worker.engine.decode import Decoder
+from services.gpu_worker.engine.checkpoint import Checkpoint
 from services.gpu_worker.engine.demo_model import make_demo_model
 from services.gpu_worker.engine.denoise import Denoiser
+from services.gpu_worker.engine.device import resolve_device, resolve_dtype
+from services.gpu_worker.engine.reference import load_pipeline
 from services.gpu_worker.engine.text import TOKENS_MAX, TextEncoder
 from shared.catalog import Size, find_model
 
@@ -56,10 +56,11 @@ class Nobody:
 
 
 class Ours:
-    def __init__(self, pipeline: WanPipeline) -> None:
-        self._text = TextEncoder(pipeline)
-        self._denoiser = Denoiser(pipeline)
-        self._decoder = Decoder(pipeline.vae)
+    def __init__(self, checkpoint: Checkpoint, **where: object) -> None:
+        model = checkpoint.load(**where)
+        self._text = TextEncoder(model.tokenizer, model.text_encoder)
+        self._denoiser = Denoiser(model)
+        self._decoder = model.decoder
 
     def render(self, segment: Segment) -> dict[str, float]:
         """Seconds a stage."""
@@ -74,8 +75,8 @@ class Ours:
 
 
 class Diffusers:
-    def __init__(self, pipeline: WanPipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, checkpoint: Checkpoint, **where: object) -> None:
+        self._pipeline = load_pipeline(checkpoint, **where)
 
     def render(self, segment: Segment) -> dict[str, float]:
         """Seconds a stage; the text is encoded by the pipeline's own method, then handed to it."""
@@ -254,7 +255,9 @@ def growth_mb(ours: Ours) -> list[float]:
 
 
 def load(kind: str, model_dir: Path) -> Ours | Diffusers:
-    return KINDS[kind](load_pipeline(model_dir, device="auto", dtype="auto", how_to_get=""))
+    device = resolve_device("auto")
+    checkpoint = Checkpoint(model_dir, how_to_get="")
+    return KINDS[kind](checkpoint, device=device, dtype=resolve_dtype("auto", device))
 
 
 def show(console: Console, figures: list[Figures], peaks: dict[str, dict[str, float]]) -> None:

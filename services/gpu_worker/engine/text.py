@@ -31,7 +31,7 @@ def load_tokenizer(file: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises no narrower one
-        raise ValueError("the tokenizer cannot be read") from error
+        raise ValueError(f"{file.name} cannot be read") from error
     tokenizer.enable_truncation(TOKENS_MAX)
     tokenizer.no_padding()
     return tokenizer
