@@ -60,6 +60,7 @@ class RenderDefaults(_Section):
 
 class ModelFiles(_Section):
     dir: FilePath
+    snapshot: FilePath | None = None
 
 
 class Worker(_Section):
@@ -200,6 +201,11 @@ class Config(_Section):
         """Where the files of the model to render with are."""
         return self.models[self.render.model].dir
 
+    @property
+    def snapshot_dir(self) -> Path | None:
+        """Where what was baked of them is, if anything was."""
+        return self.models[self.render.model].snapshot
+
 
 def find_config(named: Path | None) -> Path | None:
     """The file to use: the named one, else the first default that exists, else none."""
@@ -255,7 +261,10 @@ def _absolute(config: Config, folder: Path) -> Config:
             "data_dir": data_dir.resolve(),
             "server": config.server.model_copy(update={"key_file": key_file.resolve()}),
             "models": {
-                name: ModelFiles(dir=(folder / files.dir).resolve())
+                name: ModelFiles(
+                    dir=(folder / files.dir).resolve(),
+                    snapshot=files.snapshot and (folder / files.snapshot).resolve(),
+                )
                 for name, files in config.models.items()
             },
         }

@@ -18,7 +18,13 @@ from rich.console import Console
 from services.cli import rendering
 from services.cli.client import RequestRefused
 from services.cli.client_key import client_key
-from services.cli.model_files import DEMO_MODEL, ensure_model, has_model, make_demo_model
+from services.cli.model_files import (
+    DEMO_MODEL,
+    bake,
+    ensure_model,
+    has_model,
+    make_demo_model,
+)
 from services.cli.service import Service, ServiceFailed, free_port, port_is_free
 from shared.config import Config, find_config, load_config
 from shared.errors import PromptreelError
@@ -127,6 +133,30 @@ def make_demo_model_command(
         if directory is None:
             directory = _load(config)[1].models[DEMO_MODEL].dir
         make_demo_model(directory, seed=seed)
+
+
+@app.command("bake")
+def bake_command(
+    model_dir: Annotated[Path, typer.Argument(help="A model in diffusers' layout.")],
+    snapshot_dir: Annotated[Path, typer.Argument(help="Where; a snapshot there is replaced.")],
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="Its name in the catalog, if it cannot be told.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="What it is made for: auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="In what numbers: auto, float32, bfloat16 or float16.")
+    ] = "auto",
+    compiles: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Compile what gets faster by it.")
+    ] = True,
+) -> None:
+    """Prepare a model for a quick start, on a machine like the one it will start on.
+
+    Name the snapshot in the configuration, as models.NAME.snapshot.
+    """
+    with _told_plainly():
+        bake(model_dir, snapshot_dir, model=model, device=device, dtype=dtype, compiles=compiles)
 
 
 @app.command()

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from services.gpu_worker.engine.demo_model import MARKER as DEMO_MARKER
 from shared.catalog import find_model
 from shared.config import Config
 from shared.errors import ModelUnavailable
 
-DEMO_MODEL = "wan2.1-demo"
+DEMO_MODEL, REAL_MODEL = "wan2.1-demo", "wan2.1"
 
 
 def has_model(directory: Path) -> bool:
@@ -19,14 +20,35 @@ def has_model(directory: Path) -> bool:
 
 def make_demo_model(directory: Path, *, seed: int = 0) -> None:
     """Build the demo model in a process of its own. Raises ``ModelUnavailable``."""
-    if importlib.util.find_spec("torch") is None:
-        raise ModelUnavailable(
-            "Making the demo model needs the worker: install promptreel[worker]."
-        )
+    _needs_torch("Making the demo model")
     command = (sys.executable, "-m", "services.gpu_worker.engine.demo_model", str(directory))
     done = subprocess.run([*command, "--seed", str(seed)], check=False)  # noqa: S603 - our own module
     if done.returncode != 0:
         raise ModelUnavailable(f"The demo model could not be made in {directory}.")
+
+
+def bake(
+    model_dir: Path,
+    snapshot_dir: Path,
+    *,
+    model: str | None,
+    device: str,
+    dtype: str,
+    compiles: bool,
+) -> None:
+    """Make a snapshot of a model in a process of its own. Raises ``ModelUnavailable``."""
+    _needs_torch("Baking")
+    name = model or (DEMO_MODEL if (model_dir / DEMO_MARKER).is_file() else REAL_MODEL)
+    command = [sys.executable, "-m", "services.gpu_worker.engine.bake", "--model", name]
+    command += ["--device", device, "--dtype", dtype, *(["--no-compile"] if not compiles else [])]
+    done = subprocess.run([*command, str(model_dir), str(snapshot_dir)], check=False)  # noqa: S603 - our own module
+    if done.returncode != 0:
+        raise ModelUnavailable(f"No snapshot of {model_dir} could be made.")
+
+
+def _needs_torch(what: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise ModelUnavailable(f"{what} needs the worker: install promptreel[worker].")
 
 
 def ensure_model(config: Config) -> None:

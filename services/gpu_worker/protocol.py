@@ -26,6 +26,7 @@ class Load(_Line):
     type: Literal["load"] = "load"
     model: str  # a name in the catalog
     model_dir: Path
+    snapshot_dir: Path | None = None  # made of it by `promptreel bake`
     device: str  # "auto", "cpu", "cuda", "cuda:0"
     dtype: str  # "auto", "float32", "bfloat16", "float16"
 
@@ -69,6 +70,7 @@ class Ready(_Line):
     type: Literal["ready"] = "ready"
     device: str  # "cpu", or the GPU's name, "NVIDIA L4"
     load_seconds: float
+    warnings: tuple[str, ...] = ()  # what the operator should know though it works
 
 
 class LoadFailed(_Line):

@@ -158,10 +158,16 @@ def _take_channel() -> tuple[Inbox, Outbox]:
 def _load(command: protocol.Load, outbox: Outbox) -> LoadedModel | None:
     """The model, announced by ``Ready``; or None, and ``LoadFailed`` is sent."""
     started = time.monotonic()
+    warnings: list[str] = []
     try:
         model = find_model(command.model)
         loaded = find_backend(model.backend).load(
-            model, command.model_dir, device=command.device, dtype=command.dtype
+            model,
+            command.model_dir,
+            snapshot_dir=command.snapshot_dir,
+            device=command.device,
+            dtype=command.dtype,
+            warn=warnings.append,
         )
     except PromptreelError as error:
         _complain(f"{command.model} in {command.model_dir}: {error.message}")
@@ -173,7 +179,9 @@ def _load(command: protocol.Load, outbox: Outbox) -> LoadedModel | None:
         outbox.send(protocol.LoadFailed(message=message))
         return None
     seconds = round(time.monotonic() - started, 3)
-    outbox.send(protocol.Ready(device=loaded.device, load_seconds=seconds))
+    outbox.send(
+        protocol.Ready(device=loaded.device, load_seconds=seconds, warnings=tuple(warnings))
+    )
     return loaded
 
 

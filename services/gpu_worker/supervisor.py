@@ -211,6 +211,8 @@ class Supervisor:
 
     def _loaded(self, event: Ready) -> None:
         self.device, self.load_seconds = event.device, event.load_seconds
+        for warning in event.warnings:
+            log.warning("model loaded otherwise than configured", reason=warning)
         self._ready.set()
         log.info("model loaded", device=event.device, seconds=event.load_seconds)
 
@@ -262,6 +264,7 @@ def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) ->
         Load(
             model=config.render.model,
             model_dir=config.model_dir,
+            snapshot_dir=config.snapshot_dir,
             device=config.render.device,
             dtype=config.render.dtype,
         ),

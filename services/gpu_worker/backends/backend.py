@@ -1,5 +1,6 @@
 """What a model that renders here must offer the pipeline."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -63,5 +64,17 @@ class LoadedModel(Protocol):
 class Backend(Protocol):
     """Loads models of one kind."""
 
-    def load(self, model: Model, model_dir: Path, *, device: str, dtype: str) -> LoadedModel:
-        """Ready to render. Raises ``ModelUnavailable`` when the model cannot be used."""
+    def load(
+        self,
+        model: Model,
+        model_dir: Path,
+        *,
+        snapshot_dir: Path | None,
+        device: str,
+        dtype: str,
+        warn: Callable[[str], None],
+    ) -> LoadedModel:
+        """Ready to render; what the operator should know though it works goes to ``warn``.
+
+        Raises ``ModelUnavailable`` when the model cannot be used.
+        """

@@ -127,7 +127,10 @@ class Checkpoint:
 def _cast(
     weights: Mapping[str, Tensor], dtype: torch.dtype, *, float32_parts: Iterable[str] = ()
 ) -> dict[str, Tensor]:
-    return {
-        name: weight.to(torch.float32 if any(part in name for part in float32_parts) else dtype)
-        for name, weight in weights.items()
-    }
+    cast = {}
+    for name, weight in weights.items():
+        kept = any(part in name for part in float32_parts)
+        # In memory of its own, on the boundary that torch chooses: sums are added up in another
+        # order elsewhere, and a file's own boundaries are any.
+        cast[name] = weight.to(torch.float32 if kept else dtype, copy=True)
+    return cast

@@ -211,6 +211,9 @@ def prepare(decoder: Decoder, weights: Mapping[str, Tensor]) -> dict[str, Tensor
                 for name, weight in renamed.items()
                 if name.startswith(f"{path}.")
             }
-            forms = layer.prepare(own)
-            prepared |= {f"{path}.{name}": form.contiguous() for name, form in forms.items()}
+            for name, form in layer.prepare(own).items():
+                # A copy, for one stride a shape: of a 1x1 kernel, many would do, and which it is
+                # chooses the algorithm.
+                copy = form.clone(memory_format=torch.contiguous_format)
+                prepared[f"{path}.{name}"] = copy
     return prepared

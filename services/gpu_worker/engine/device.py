@@ -7,6 +7,11 @@ import torch
 
 from shared.errors import ModelUnavailable
 
+# Of a CPU's flags, those that name instructions a compiler uses.
+_INSTRUCTIONS = (
+    *("abm", "adx", "aes", "amx", "avx", "bmi", "f16c", "fma", "gfni", "movbe", "pclmul"),
+    *("popcnt", "sha", "sse", "ssse", "vaes", "vpclmul"),
+)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -36,10 +41,15 @@ def describe_architecture(device: torch.device) -> str:
 
 
 def _cpu_flags() -> set[str]:
-    """The instruction sets of this CPU, as Linux names them; none where it cannot be known."""
+    """This CPU's instruction sets, as Linux names them; none where they cannot be known."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").splitlines()
     except OSError:
         return set()
-    found = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
-    return set(next(found, "").split())
+    for line in lines:
+        name, _, flags = line.partition(":")
+        if name.strip() == "flags":  # x86
+            return {flag for flag in flags.split() if flag.startswith(_INSTRUCTIONS)}
+        if name.strip() == "Features":  # Arm
+            return set(flags.split())
+    return set()

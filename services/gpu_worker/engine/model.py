@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from services.gpu_worker.engine.decode import Decoder
 from services.gpu_worker.engine.transformer import Transformer
@@ -31,8 +32,24 @@ class WanModel:
 
 def unfilled(make: Callable[[], Module]) -> Module:
     """A module without weights: none are drawn only to be thrown away."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingDrawn():
         return make()
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Skips torch.nn.init, which on the meta device would import torch's compiler for a second."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> object:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
 
 
 def filled(module: Module, weights: Mapping[str, Tensor]) -> Module:

@@ -7,6 +7,8 @@ import mmap
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 _THREADS = 8
 _CHUNK_BYTES = 16 * 2**20
@@ -16,6 +18,7 @@ class ParallelRead:
     """Starts at once. The memory begins on a page, so whatever is aligned in the file is in it."""
 
     def __init__(self, file: Path, size_bytes: int) -> None:
+        """Raises ``OSError``."""
         self._memory = mmap.mmap(-1, max(size_bytes, 1))
         self._view = memoryview(self._memory)[:size_bytes]
         self._descriptor = os.open(file, os.O_RDONLY)
@@ -27,13 +30,22 @@ class ParallelRead:
 
     def wait(self) -> memoryview:
         """All of it. Raises ``OSError`` when the file cannot be read or is shorter than said."""
-        try:
-            for chunk in self._chunks:
-                chunk.result()
-        finally:
-            self._pool.shutdown()
-            os.close(self._descriptor)
+        for chunk in self._chunks:
+            chunk.result()
         return self._view
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """What was read stays; what was not is given up."""
+        self._pool.shutdown(cancel_futures=True)
+        os.close(self._descriptor)
 
     def _read(self, start: int, end: int) -> None:
         while start < end:

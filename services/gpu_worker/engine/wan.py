@@ -13,7 +13,10 @@ from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
 from services.gpu_worker.engine.checkpoint import Checkpoint
 from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.fast_path import FastPath
+from services.gpu_worker.engine.manifest import Manifest
 from services.gpu_worker.engine.model import WanModel
+from services.gpu_worker.engine.parallel_read import ParallelRead
+from services.gpu_worker.engine.snapshot import check_fits, load_snapshot
 from shared.errors import InvalidRequest, RenderCrashed
 
 _SIZE_STEP_PIXELS = 16  # diffusers refuses other sizes, whatever the model's own geometry
@@ -106,6 +109,18 @@ def load_wan(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wa
     where = resolve_device(device)
     checkpoint = Checkpoint(model_dir, how_to_get=how_to_get)
     return of_model(checkpoint.load(device=where, dtype=resolve_dtype(dtype, where)))
+
+
+def open_snapshot(
+    directory: Path, manifest: Manifest, weights: ParallelRead, *, device: str, dtype: str
+) -> Wan:
+    """Ready to render, by the fast path and what was compiled ahead.
+
+    Raises ``SnapshotRefused`` when it was not made for this process, and ``ModelUnavailable``.
+    """
+    where = resolve_device(device)
+    check_fits(manifest, where, dtype)
+    return of_model(load_snapshot(directory, manifest, weights, device=where))
 
 
 def of_model(model: WanModel) -> Wan:
