@@ -7,11 +7,15 @@ one. The figures of ``wan2.1`` are those of its model card.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 from shared.errors import InvalidRequest
 
 TOPIC_GPU = "render-gpu"
 TOPIC_REMOTE = "render-remote"
+
+SchedulerName = Literal["unipc", "dmd"]
+DecoderName = Literal["full", "tiny"]
 
 
 @dataclass(frozen=True)

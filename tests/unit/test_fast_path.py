@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
 
 from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine.checkpoint import Checkpoint
@@ -13,10 +19,12 @@ from services.gpu_worker.engine.decode import Decoder, DecoderConfig, prepare
 from services.gpu_worker.engine.denoise import Denoiser
 from services.gpu_worker.engine.model import filled, unfilled
 from services.gpu_worker.engine.reference import Reference, load_pipeline, load_reference
+from services.gpu_worker.engine.schedulers import FewStep
 from services.gpu_worker.engine.text import TOKENS_MAX, TextEncoder
 from services.gpu_worker.engine.transformer import Transformer, TransformerConfig, fuse
 from services.gpu_worker.engine.wan import load_wan
 from shared.catalog import Size
+from shared.errors import InvalidRequest
 
 # How far float32 sums in another order may lie apart, and what of it may be seen.
 TEXT_TOLERANCE = 1e-5  # of embeddings around 1
@@ -180,11 +188,121 @@ def test_the_latents_are_those_of_diffusers(pipeline, model, case):
     assert torch.allclose(found, expected, atol=LATENT_TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize(("guidance_scale", "texts"), [(1.0, 1), (1.1, 2)])
-def test_the_negative_prompt_is_read_only_where_it_guides(wan, guidance_scale, texts):
+DMD = {
+    "scheduler": "dmd",
+    "timesteps": (1000, 757, 522),
+    "steps": 3,
+    "guidance_scale": 1.0,
+    "flow_shift": 8.0,
+}
+
+
+def _predict(pipeline, latents, step, prompt):
+    """diffusers' transformer, asked under one prompt."""
+    embedding, _ = pipeline.encode_prompt(
+        prompt, do_classifier_free_guidance=False, max_sequence_length=TOKENS_MAX
+    )
+    return pipeline.transformer(latents, step.expand(1), embedding, return_dict=False)[0]
+
+
+def _first_noise(segment):
+    size, generator = segment.size, torch.Generator().manual_seed(segment.seed)
+    shape = (1, 8, (segment.frames - 1) // 4 + 1, size.height // 8, size.width // 8)
+    return torch.randn(shape, generator=generator)
+
+
+def _denoised(model, segment):
+    prompts = [segment.prompt, segment.negative_prompt][: 2 if segment.steps_with_guidance else 1]
+    text = TextEncoder(model.tokenizer, model.text_encoder)
+    embeddings = [text.encode(prompt) for prompt in prompts]
+    return Denoiser(model).denoise(segment, embeddings, Quiet().step_done)
+
+
+@pytest.mark.parametrize("size", [Size(96, 64), Size(416, 240)], ids=str)
+@pytest.mark.parametrize("guided_steps", [0, 1, 3, 4, 9])
+def test_only_the_first_steps_are_guided(pipeline, model, guided_steps, size):
+    segment = replace(SEGMENT, steps=4, guided_steps=guided_steps, size=size, frames=5)
+    scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config, flow_shift=3.0)
+    scheduler.set_timesteps(4)
+    expected = _first_noise(segment)
+
+    with torch.inference_mode():
+        for index, step in enumerate(scheduler.timesteps):
+            flow = _predict(pipeline, expected, step, segment.prompt)
+            if index < guided_steps:
+                unwanted = _predict(pipeline, expected, step, segment.negative_prompt)
+                flow = unwanted + segment.guidance_scale * (flow - unwanted)
+            expected = scheduler.step(flow, step, expected, return_dict=False)[0]
+        found = _denoised(model, segment)
+
+    assert torch.allclose(found, expected, atol=LATENT_TOLERANCE, rtol=0)
+
+
+def test_few_steps_are_those_of_the_distilled_sampler(pipeline, model):
+    segment = replace(SEGMENT, **DMD)
+    table = FlowMatchEulerDiscreteScheduler(shift=8.0)
+    noises = FewStep(timesteps=(), flow_shift=8.0, seed=segment.seed)._generator
+    expected = _first_noise(segment)
+
+    with torch.inference_mode():
+        for step in torch.tensor(segment.timesteps):
+            sigma = table.sigmas[(table.timesteps - step).abs().argmin()]
+            if step < 1000:
+                fresh = torch.randn(expected.shape, generator=noises)
+                expected = (1 - sigma) * expected + sigma * fresh
+            expected = expected - sigma * _predict(pipeline, expected, step, segment.prompt)
+        found = _denoised(model, segment)
+
+    assert torch.allclose(found, expected, atol=LATENT_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "change", [DMD, {"steps": 4, "guided_steps": 2}], ids=["few steps", "guided at first"]
+)
+def test_whatever_the_sampler_the_same_segment_gives_the_same_bytes(wan, change):
+    segment = replace(SEGMENT, **change)
+    first = wan.render(segment, Quiet())
+
+    wan.render(replace(segment, seed=4, prompt="a yellow triangle"), Quiet())
+    wan.render(SEGMENT, Quiet())
+
+    assert np.array_equal(wan.render(segment, Quiet()), first)
+    assert not np.array_equal(wan.render(replace(segment, seed=4), Quiet()), first)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (DMD, "scheduler dmd"),
+        ({"guided_steps": 1}, "some of the steps"),
+        ({"decoder": "tiny"}, "tiny decoder"),
+    ],
+)
+def test_the_reference_refuses_what_diffusers_cannot_do(reference, change, problem):
+    with pytest.raises(InvalidRequest, match=problem):
+        reference.render(replace(SEGMENT, **change), Quiet())
+
+
+def test_the_reference_can_do_without_guidance(reference):
+    without = reference.render(replace(SEGMENT, guided_steps=0), Quiet())
+
+    assert np.array_equal(without, reference.render(replace(SEGMENT, guidance_scale=1.0), Quiet()))
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        ({"guidance_scale": 1.0}, 1),
+        ({"guidance_scale": 1.1}, 2),
+        ({"guided_steps": 1}, 2),
+        ({"guided_steps": 0}, 1),
+        (DMD, 1),
+    ],
+)
+def test_the_negative_prompt_is_read_only_where_it_guides(wan, change, texts):
     watcher = CountsTexts()
 
-    wan.render(replace(SEGMENT, guidance_scale=guidance_scale), watcher)
+    wan.render(replace(SEGMENT, **change), watcher)
 
     assert watcher.texts == texts
 

@@ -1,11 +1,20 @@
 """The samplers are held against diffusers' schedulers and against their formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from services.gpu_worker.engine.schedulers import FewStep, UniPC, check_unipc_config
+from services.gpu_worker.backends.backend import Segment
+from services.gpu_worker.engine.schedulers import (
+    FewStep,
+    UniPC,
+    check_unipc_config,
+    scheduler_for,
+)
+from shared.catalog import Size
 from shared.errors import ModelUnavailable
 
 WAN_CONFIG = {
@@ -160,3 +169,26 @@ def test_the_noise_between_steps_is_not_the_first_noise_again():
     drawn = torch.randn(SHAPE, generator=FewStep(**DISTILLED, seed=3)._generator)
 
     assert not torch.equal(drawn, _noise(3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [({"scheduler": "unipc", "steps": 2}, UniPC), ({"scheduler": "dmd", **DISTILLED}, FewStep)],
+)
+def test_the_preset_s_scheduler_is_taken(settings, kind):
+    fields = {"steps": 3, "guidance_scale": 1.0, "flow_shift": 3.0} | settings
+    segment = Segment(prompt="", negative_prompt="", seed=1, frames=5, size=Size(32, 16), **fields)
+
+    scheduler = scheduler_for(segment, WAN_CONFIG)
+
+    assert isinstance(scheduler, kind)
+    assert len(scheduler.timesteps) == fields["steps"]
+
+
+def test_a_distilled_model_may_have_another_sampler_s_config():
+    fields = {"seed": 1, "frames": 5, "size": Size(32, 16), "steps": 3, "guidance_scale": 1.0}
+    segment = Segment(prompt="", negative_prompt="", scheduler="dmd", **DISTILLED, **fields)
+
+    assert isinstance(scheduler_for(segment, {"_class_name": "Other"}), FewStep)
+    with pytest.raises(ModelUnavailable, match="use_flow_sigmas"):
+        scheduler_for(replace(segment, scheduler="unipc"), {"_class_name": "Other"})

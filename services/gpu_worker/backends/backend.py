@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shared.catalog import Model, Size
+from shared.catalog import DecoderName, Model, SchedulerName, Size
 
 # (frames, height, width, 3), RGB, 0 to 255.
 Frames = npt.NDArray[np.uint8]
@@ -26,6 +26,17 @@ class Segment:
     steps: int
     guidance_scale: float
     flow_shift: float
+    scheduler: SchedulerName = "unipc"
+    timesteps: tuple[int, ...] = ()  # of a "dmd" scheduler
+    guided_steps: int | None = None  # the first so many steps are guided; None: all
+    decoder: DecoderName = "full"
+
+    @property
+    def steps_with_guidance(self) -> int:
+        """At how many of the first steps the negative prompt is asked. A scale of 1 guides none."""
+        if self.guidance_scale <= 1:
+            return 0
+        return self.steps if self.guided_steps is None else min(self.guided_steps, self.steps)
 
 
 class SegmentWatcher(Protocol):

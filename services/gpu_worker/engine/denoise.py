@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine.model import WanModel
-from services.gpu_worker.engine.schedulers import UniPC, check_unipc_config
+from services.gpu_worker.engine.schedulers import scheduler_for
 from services.gpu_worker.engine.transformer import Texts
 
 # Both prompts in one pass spare small videos half of the calls. A large one keeps the device busy
@@ -22,7 +22,7 @@ _CUDNN_SINCE = (9, 0)
 
 class Denoiser:
     def __init__(self, model: WanModel) -> None:
-        check_unipc_config(model.scheduler)
+        self._scheduler_config = model.scheduler
         self._transformer = model.transformer
         self._frame_stride = model.decoder.config.frame_stride
         self._pixel_stride = model.decoder.config.pixel_stride
@@ -36,16 +36,21 @@ class Denoiser:
         The embeddings are the prompt's and, with guidance, the negative prompt's. What
         ``step_done`` raises stops the denoising.
         """
-        # Its own for each render: a scheduler remembers earlier steps.
-        scheduler = UniPC(steps=segment.steps, flow_shift=segment.flow_shift)
+        scheduler = scheduler_for(segment, self._scheduler_config)
         latents = self._noise(segment)
         positions = self._transformer.positions(latents)
-        passes = self._passes(embeddings, tokens=len(positions))
+        guided = self._passes(embeddings, tokens=len(positions))
+        # Guidance shapes the first half of the steps; later ones hardly differ without it (Castillo
+        # et al. 2023, arXiv 2312.12487).
+        changes = 0 < segment.steps_with_guidance < segment.steps
+        alone = self._passes(embeddings[:1], tokens=len(positions)) if changes else guided
         with attention_for(self._device):
+            # All at once: a transfer a step would each time wait for the device.
             for done, step in enumerate(scheduler.timesteps.to(self._device), start=1):
-                noises = [self._transformer(latents, step, texts, positions) for texts in passes]
-                noise = _guided(torch.cat(noises), segment.guidance_scale)
-                latents = scheduler.step(noise, latents)
+                passes = guided if done <= segment.steps_with_guidance else alone
+                flows = [self._transformer(latents, step, texts, positions) for texts in passes]
+                flow = _guided(torch.cat(flows), segment.guidance_scale)
+                latents = scheduler.step(flow, latents)
                 step_done(done, segment.steps)
         return latents
 
@@ -64,11 +69,11 @@ class Denoiser:
         return [self._transformer.read([embedding]) for embedding in embeddings]
 
 
-def _guided(noises: Tensor, guidance_scale: float) -> Tensor:
+def _guided(flows: Tensor, guidance_scale: float) -> Tensor:
     """Away from what the negative prompt predicts, if there is one."""
-    if len(noises) == 1:
-        return noises
-    wanted, unwanted = noises[:1], noises[1:]
+    if len(flows) == 1:
+        return flows
+    wanted, unwanted = flows[:1], flows[1:]
     return unwanted + guidance_scale * (wanted - unwanted)
 
 

@@ -29,6 +29,6 @@ class FastPath:
 
 def _prompts(segment: Segment) -> tuple[str, ...]:
     """Without guidance, nothing asks what the negative prompt says."""
-    if segment.guidance_scale > 1:
+    if segment.steps_with_guidance:
         return segment.prompt, segment.negative_prompt
     return (segment.prompt,)

@@ -15,7 +15,7 @@ from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
 from services.gpu_worker.engine.checkpoint import Checkpoint
 from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.wan import Wan
-from shared.errors import ModelUnavailable
+from shared.errors import InvalidRequest, ModelUnavailable
 
 
 def load_pipeline(
@@ -46,7 +46,11 @@ class Reference:
         self._pipeline = pipeline
 
     def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
-        """(1, channels, latent frames, latent height, latent width), float32."""
+        """(1, channels, latent frames, latent height, latent width), float32.
+
+        Raises ``InvalidRequest`` for a preset that diffusers' pipeline has no way to follow.
+        """
+        _check(segment)
         pipeline = self._pipeline
         pipeline.scheduler = UniPCMultistepScheduler.from_config(
             pipeline.scheduler.config, flow_shift=segment.flow_shift
@@ -64,7 +68,7 @@ class Reference:
                 width=segment.size.width,
                 num_frames=segment.frames,
                 num_inference_steps=segment.steps,
-                guidance_scale=segment.guidance_scale,
+                guidance_scale=segment.guidance_scale if segment.steps_with_guidance else 1.0,
                 # Noise is drawn on the CPU, so a seed means the same on every device.
                 generator=torch.Generator("cpu").manual_seed(segment.seed),
                 callback_on_step_end=on_step_end,
@@ -83,6 +87,18 @@ class Reference:
         with _after_each_call(vae.decoder, lambda done: watcher.decoded(done / latent_frames)):
             frames: Tensor = vae.decode(latents * std + mean, return_dict=False)[0]
         return _to_uint8(frames).cpu().numpy()
+
+
+def _check(segment: Segment) -> None:
+    problem = None
+    if segment.scheduler != "unipc":
+        problem = f"the scheduler {segment.scheduler}"
+    elif segment.steps_with_guidance not in (0, segment.steps):
+        problem = "guidance in some of the steps only"
+    elif segment.decoder != "full":
+        problem = f"the {segment.decoder} decoder"
+    if problem:
+        raise InvalidRequest(f"The reference path cannot render with {problem}.")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from services.gpu_worker.backends.backend import Segment
 from shared.errors import ModelUnavailable
 
 _TRAIN_STEPS = 1000  # the transformer was trained with this many noise levels
@@ -51,6 +52,17 @@ class Scheduler(Protocol):
 
     def step(self, prediction: Tensor, latents: Tensor) -> Tensor:
         """The next step's latents, float32, from these and the flow predicted for them."""
+
+
+def scheduler_for(segment: Segment, config: Mapping[str, Any]) -> Scheduler:
+    """The one its preset names. Raises ``ModelUnavailable`` when the model's config forbids it."""
+    if segment.scheduler == "dmd":
+        # A distilled model was trained for its own few noise levels, whatever its config says.
+        return FewStep(
+            timesteps=segment.timesteps, flow_shift=segment.flow_shift, seed=segment.seed
+        )
+    check_unipc_config(config)
+    return UniPC(steps=segment.steps, flow_shift=segment.flow_shift)
 
 
 def check_unipc_config(config: Mapping[str, Any]) -> None:
@@ -124,7 +136,7 @@ class FewStep:
         self.timesteps = torch.tensor(timesteps, dtype=torch.int64)
         self.sigmas = _nearest_sigmas(timesteps, flow_shift)
         self._generator = torch.Generator("cpu").manual_seed(_noise_seed(seed))
-        self._moves = [*pairwise(self.sigmas), (self.sigmas[-1], 0.0)]
+        self._moves = list(pairwise([*self.sigmas, 0.0]))
         self._index = 0
 
     def step(self, prediction: Tensor, latents: Tensor) -> Tensor:
