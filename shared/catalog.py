@@ -5,7 +5,7 @@ one. The figures of ``wan2.1`` are those of its model card.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -29,13 +29,25 @@ class Size:
         return f"{self.width}x{self.height}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """How a model is run: what it costs in steps and what it gives in quality."""
 
+    description: str
     steps: int
     guidance_scale: float
+    guided_steps: int  # the first so many; each asks the transformer twice
     flow_shift: float
+    scheduler: SchedulerName = "unipc"
+    timesteps: tuple[int, ...] = ()  # of "dmd": those the model was distilled for
+    decoder: DecoderName = "full"  # "tiny" needs the file at models.<name>.tiny_decoder
+    checkpoint: str | None  # on the Hugging Face hub; None: made on this machine
+    vram_gb: int  # counted, not measured: see _FULL_VRAM_GB
+
+    @property
+    def forwards(self) -> int:
+        """How often the transformer runs: what a render costs, nearly all of it."""
+        return self.steps + self.guided_steps
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,18 @@ class Model:
     max_duration_seconds: int
     presets: Mapping[str, Preset]
     max_render_seconds: int  # below the 600 s a Pub/Sub push waits
-    how_to_get: str
     negative_prompt: str = ""
     default_preset: str = field(default="reference")
+
+    def how_to_get(self, preset: str) -> str:
+        """What to do when the files that a preset needs are not there."""
+        checkpoint = self.presets[preset].checkpoint
+        if checkpoint is None:
+            return "Run `promptreel make-demo-model`."
+        return (
+            f"Download {checkpoint} from the Hugging Face hub into the directory named by "
+            f"models.{self.name}.dir in the configuration."
+        )
 
     def frames(self, duration_seconds: int) -> int:
         """Frames of a clip, first frame included: 5 s at 16 a second are 81."""
@@ -89,6 +110,86 @@ _WAN_NEGATIVE_PROMPT = (
     "in the background, walking backwards"
 )
 
+_BASE = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+_DISTILLED = "FastVideo/FastWan2.1-T2V-1.3B-Diffusers"
+
+# Counted for 81 frames of 832x480 in bfloat16: text encoder 11.4 GB, transformer 2.8, decoder in
+# float32 0.3; about 2 for the largest activations of a step, 3 for those of a decode beside it, 0.5
+# for CUDA itself. The tiny decoder needs about 1 instead of 3.
+_FULL_VRAM_GB = 20
+_TINY_VRAM_GB = 18
+
+# The few steps of FastWan: the timesteps and the shift it was distilled with, and no guidance.
+_DISTILLED_TIMESTEPS = (1000, 757, 522)
+_DISTILLED_SHIFT = 8.0
+
+_FAST = Preset(
+    description="a distilled model: three steps without guidance",
+    scheduler="dmd",
+    steps=len(_DISTILLED_TIMESTEPS),
+    timesteps=_DISTILLED_TIMESTEPS,
+    guidance_scale=1.0,
+    guided_steps=0,
+    flow_shift=_DISTILLED_SHIFT,
+    checkpoint=_DISTILLED,
+    vram_gb=_FULL_VRAM_GB,
+)
+
+# Guidance shapes the first half of the steps; in the second it costs as much and changes little
+# (Castillo et al. 2023, arXiv 2312.12487).
+_WAN_PRESETS = MappingProxyType(
+    {
+        "reference": Preset(
+            description="as Wan's authors render",
+            steps=50,
+            guidance_scale=5.0,
+            guided_steps=50,
+            flow_shift=3.0,
+            checkpoint=_BASE,
+            vram_gb=_FULL_VRAM_GB,
+        ),
+        "balanced": Preset(
+            description="fewer steps, guidance in the first half of them",
+            steps=30,
+            guidance_scale=5.0,
+            guided_steps=15,
+            flow_shift=3.0,
+            checkpoint=_BASE,
+            vram_gb=_FULL_VRAM_GB,
+        ),
+        "fast": _FAST,
+        "preview": replace(
+            _FAST,
+            description="as fast, shown by a tiny decoder: a little less sharp",
+            decoder="tiny",
+            vram_gb=_TINY_VRAM_GB,
+        ),
+    }
+)
+
+_DEMO_VRAM_GB = 1
+
+# As the real ones, at the demo's size; it has no tiny decoder.
+_DEMO_PRESETS = MappingProxyType(
+    {
+        "reference": replace(
+            _WAN_PRESETS["reference"],
+            steps=8,
+            guided_steps=8,
+            checkpoint=None,
+            vram_gb=_DEMO_VRAM_GB,
+        ),
+        "balanced": replace(
+            _WAN_PRESETS["balanced"],
+            steps=6,
+            guided_steps=3,
+            checkpoint=None,
+            vram_gb=_DEMO_VRAM_GB,
+        ),
+        "fast": replace(_FAST, checkpoint=None, vram_gb=_DEMO_VRAM_GB),
+    }
+)
+
 _LANDSCAPE = MappingProxyType({"480p": Size(832, 480), "240p": Size(416, 240)})
 
 CATALOG: Mapping[str, Model] = MappingProxyType(
@@ -104,12 +205,8 @@ CATALOG: Mapping[str, Model] = MappingProxyType(
                 fps=16,
                 min_duration_seconds=1,
                 max_duration_seconds=5,
-                presets=MappingProxyType({"reference": Preset(50, 5.0, 3.0)}),
+                presets=_WAN_PRESETS,
                 max_render_seconds=540,
-                how_to_get=(
-                    "Download Wan-AI/Wan2.1-T2V-1.3B-Diffusers from the Hugging Face hub into the "
-                    "directory named by models.wan2.1.dir in the configuration."
-                ),
                 negative_prompt=_WAN_NEGATIVE_PROMPT,
             ),
             Model(
@@ -121,9 +218,8 @@ CATALOG: Mapping[str, Model] = MappingProxyType(
                 fps=16,
                 min_duration_seconds=1,
                 max_duration_seconds=5,
-                presets=MappingProxyType({"reference": Preset(8, 5.0, 3.0)}),
+                presets=_DEMO_PRESETS,
                 max_render_seconds=540,
-                how_to_get="Run `promptreel make-demo-model`.",
             ),
         )
     }

@@ -61,6 +61,7 @@ class RenderDefaults(_Section):
 class ModelFiles(_Section):
     dir: FilePath
     snapshot: FilePath | None = None
+    tiny_decoder: FilePath | None = None
 
 
 class Worker(_Section):
@@ -188,6 +189,12 @@ class Config(_Section):
         if render.preset not in model.presets:
             offered = ", ".join(sorted(model.presets))
             raise ValueError(f"render.preset: {render.model} offers {offered}")
+        needs_tiny_decoder = model.presets[render.preset].decoder == "tiny"
+        if needs_tiny_decoder and self.models[render.model].tiny_decoder is None:
+            raise ValueError(
+                f"models.{render.model}.tiny_decoder: render.preset {render.preset} needs it, "
+                "the path of taew2_1.safetensors from https://github.com/madebyollin/taehv"
+            )
         try:
             model.check_duration(render.duration_seconds)
             model.output_size(render.resolution)
@@ -205,6 +212,11 @@ class Config(_Section):
     def snapshot_dir(self) -> Path | None:
         """Where what was baked of them is, if anything was."""
         return self.models[self.render.model].snapshot
+
+    @property
+    def tiny_decoder(self) -> Path | None:
+        """The weights of its tiny decoder, if there are any."""
+        return self.models[self.render.model].tiny_decoder
 
 
 def find_config(named: Path | None) -> Path | None:
@@ -261,14 +273,15 @@ def _absolute(config: Config, folder: Path) -> Config:
             "data_dir": data_dir.resolve(),
             "server": config.server.model_copy(update={"key_file": key_file.resolve()}),
             "models": {
-                name: ModelFiles(
-                    dir=(folder / files.dir).resolve(),
-                    snapshot=files.snapshot and (folder / files.snapshot).resolve(),
-                )
-                for name, files in config.models.items()
+                name: _absolute_files(files, folder) for name, files in config.models.items()
             },
         }
     )
+
+
+def _absolute_files(files: ModelFiles, folder: Path) -> ModelFiles:
+    given = files.model_dump(exclude_none=True)
+    return ModelFiles(**{key: (folder / path).resolve() for key, path in given.items()})
 
 
 # --- one merge: what a run really uses

@@ -60,5 +60,5 @@ def ensure_model(config: Config) -> None:
         return
     raise ModelUnavailable(
         f"The model {config.render.model} is not in {config.model_dir}.\n"
-        f"{find_model(config.render.model).how_to_get}"
+        f"{find_model(config.render.model).how_to_get(config.render.preset)}"
     )

@@ -238,5 +238,9 @@ def render_command(job: Job, model: Model, work_dir: Path) -> Render:
         steps=preset.steps,
         guidance_scale=preset.guidance_scale,
         flow_shift=preset.flow_shift,
+        scheduler=preset.scheduler,
+        timesteps=preset.timesteps,
+        guided_steps=preset.guided_steps,
+        decoder=preset.decoder,
         work_dir=work_dir,
     )

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.catalog import DecoderName, SchedulerName
+
 
 class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +31,8 @@ class Load(_Line):
     snapshot_dir: Path | None = None  # made of it by `promptreel bake`
     device: str  # "auto", "cpu", "cuda", "cuda:0"
     dtype: str  # "auto", "float32", "bfloat16", "float16"
+    preset: str | None = None  # of the model: the files must be those it needs; None: not checked
+    tiny_decoder: Path | None = None  # its weights, for presets that decode with it
 
 
 class Render(_Line):
@@ -48,6 +52,10 @@ class Render(_Line):
     steps: int
     guidance_scale: float
     flow_shift: float
+    scheduler: SchedulerName = "unipc"
+    timesteps: tuple[int, ...] = ()  # of a "dmd" scheduler
+    guided_steps: int | None = None  # the first so many steps are guided; None: all
+    decoder: DecoderName = "full"
     work_dir: Path  # exists and is empty; everything the render makes goes here
 
 

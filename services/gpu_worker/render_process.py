@@ -161,14 +161,7 @@ def _load(command: protocol.Load, outbox: Outbox) -> LoadedModel | None:
     warnings: list[str] = []
     try:
         model = find_model(command.model)
-        loaded = find_backend(model.backend).load(
-            model,
-            command.model_dir,
-            snapshot_dir=command.snapshot_dir,
-            device=command.device,
-            dtype=command.dtype,
-            warn=warnings.append,
-        )
+        loaded = find_backend(model.backend).load(model, command, warn=warnings.append)
     except PromptreelError as error:
         _complain(f"{command.model} in {command.model_dir}: {error.message}")
         outbox.send(protocol.LoadFailed(message=error.message))

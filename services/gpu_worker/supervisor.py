@@ -267,6 +267,8 @@ def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) ->
             snapshot_dir=config.snapshot_dir,
             device=config.render.device,
             dtype=config.render.dtype,
+            preset=config.render.preset,
+            tiny_decoder=config.tiny_decoder,
         ),
         load_timeout_seconds=config.worker.load_timeout_seconds,
         grace_seconds=config.worker.grace_seconds,

@@ -66,6 +66,48 @@ def test_an_unknown_resolution_is_refused_with_what_is_offered(model):
     assert caught.value.field == "resolution"
 
 
+@every_model
+def test_every_preset_says_what_it_is_and_what_it_needs(model):
+    for name, preset in model.presets.items():
+        assert preset.description
+        assert preset.vram_gb > 0
+        assert 0 <= preset.guided_steps <= preset.steps
+        # A scale of 1 guides nothing, so a guided step has a larger one.
+        assert (preset.guidance_scale > 1) == (preset.guided_steps > 0)
+        if preset.scheduler == "dmd":
+            assert len(preset.timesteps) == preset.steps
+            assert list(preset.timesteps) == sorted(preset.timesteps, reverse=True)
+        else:
+            assert preset.timesteps == ()
+        advice = model.how_to_get(name)
+        assert (preset.checkpoint or "make-demo-model") in advice
+
+
+def test_the_presets_of_wan_cost_what_is_said_of_them():
+    presets = find_model("wan2.1").presets
+
+    assert {name: preset.forwards for name, preset in presets.items()} == {
+        "reference": 100,
+        "balanced": 45,
+        "fast": 3,
+        "preview": 3,
+    }
+    assert [name for name, preset in presets.items() if preset.decoder == "tiny"] == ["preview"]
+
+
+def test_only_the_few_step_presets_need_the_distilled_checkpoint():
+    for preset in find_model("wan2.1").presets.values():
+        distilled = preset.checkpoint == "FastVideo/FastWan2.1-T2V-1.3B-Diffusers"
+        assert distilled == (preset.scheduler == "dmd")
+
+
+def test_the_demo_offers_the_same_presets_but_for_the_tiny_decoder_s():
+    presets = find_model("wan2.1-demo").presets
+
+    assert list(presets) == ["reference", "balanced", "fast"]
+    assert {preset.checkpoint for preset in presets.values()} == {None}
+
+
 def test_a_size_reads_as_people_write_it():
     assert str(find_model("wan2.1").output_size("480p")) == "832x480"
 

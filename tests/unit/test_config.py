@@ -129,7 +129,21 @@ def test_a_limit_that_is_null_is_none(write):
         ("limits: {queued_per_model: 0}", "limits.queued_per_model", "greater than 0"),
         ("limits: {in_flight_per_owner: many}", "limits.in_flight_per_owner", "integer"),
         ("render: {model: sora}", "", "render.model: 'sora' is not in the catalog"),
-        ("render: {preset: best}", "", "render.preset: wan2.1-demo offers reference"),
+        (
+            "render: {preset: best}",
+            "",
+            "render.preset: wan2.1-demo offers balanced, fast, reference",
+        ),
+        (
+            "render: {model: wan2.1, preset: preview}",
+            "",
+            "models.wan2.1.tiny_decoder: render.preset preview needs it",
+        ),
+        (
+            "models: {wan2.1-demo: {dir: m, tiny_decoder: 7}}",
+            "models.wan2.1-demo.tiny_decoder",
+            "path",
+        ),
         ("render: {resolution: 4k}", "", "render.resolution: This model offers"),
         ("render: {resolution: 480}", "render.resolution", "string"),
         (
@@ -214,6 +228,17 @@ def test_relative_paths_are_relative_to_the_file(tmp_path, write, monkeypatch):
     assert config.data_dir == tmp_path.parent / "data"
     assert config.model_dir == tmp_path / "m"
     assert config.server.key_file == tmp_path.parent / "data" / "k.json"
+
+
+def test_a_tiny_decoder_is_a_file_relative_to_the_configuration(tmp_path, write, monkeypatch):
+    text = "models: {wan2.1: {dir: m, tiny_decoder: t.safetensors}}"
+    file = write(text + "\nrender: {model: wan2.1, preset: preview}")
+    monkeypatch.chdir("/")
+    assert load_config(file).tiny_decoder == tmp_path / "t.safetensors"
+
+
+def test_no_tiny_decoder_is_needed_where_the_full_one_shows(write):
+    assert load_config(write("render: {model: wan2.1, preset: fast}")).tiny_decoder is None
 
 
 def test_a_file_named_relatively_means_the_same(tmp_path, write, monkeypatch):

@@ -7,12 +7,14 @@ import anyio
 import pytest
 from anyio import to_thread
 
+from services.gpu_worker.consumer import render_command
 from shared import job as rules
-from shared.catalog import CATALOG, TOPIC_GPU
+from shared.catalog import CATALOG, TOPIC_GPU, find_model
 from shared.errors import StoreUnavailable
 from shared.job import JobStatus
 from shared.messages import Message
 from shared.wiring import wire
+from tests.jobs import plain_job
 from tests.unit.consumer_under_test import (
     consume,
     consume_while,
@@ -227,3 +229,19 @@ def test_of_a_flood_of_log_lines_the_newest_are_kept_and_cut_to_a_length(wiring,
     assert "longer than 1 seconds" in lines[-1]
     assert len(lines) <= wiring.config.limits.log_lines_per_job
     assert max(map(len, lines)) < 2100
+
+
+@pytest.mark.parametrize("name", find_model("wan2.1").presets)
+def test_the_catalog_spells_out_the_job_s_preset(tmp_path, name):
+    model, job = find_model("wan2.1"), plain_job()
+    preset = model.presets[name]
+
+    command = render_command(
+        replace(job, request=replace(job.request, preset=name)), model, tmp_path
+    )
+
+    for field in (
+        *("scheduler", "steps", "timesteps", "guidance_scale", "guided_steps"),
+        *("flow_shift", "decoder"),
+    ):
+        assert getattr(command, field) == getattr(preset, field)

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from services.gpu_worker.backends import wan as wan_backend
 from services.gpu_worker.backends.backend import Segment
+from services.gpu_worker.engine.demo_model import MARKER
 from services.gpu_worker.engine.wan import load_wan
-from shared.catalog import Size
+from services.gpu_worker.protocol import Load
+from shared.catalog import Size, find_model
 from shared.errors import InvalidRequest, ModelUnavailable
 
 SEGMENT = Segment(
@@ -215,3 +218,50 @@ def test_cuda_is_refused_where_there_is_none(demo_model_dir):
 
 def test_it_says_where_it_runs(wan):
     assert wan.device == "cpu"
+
+
+FEW_STEPS = {"scheduler": "dmd", "timesteps": (1000, 522), "guidance_scale": 1.0}
+
+
+@pytest.fixture(scope="module", params=["WanPipeline", "WanDMDPipeline"])
+def trained(request, demo_model_dir, tmp_path_factory):
+    """The demo model, but posing as a base or a distilled one; and the name it poses by."""
+    directory = tmp_path_factory.mktemp("trained") / "model"
+    shutil.copytree(demo_model_dir, directory)
+    (directory / MARKER).unlink()
+    index = (directory / "model_index.json").read_text()
+    (directory / "model_index.json").write_text(index.replace("WanPipeline", request.param))
+    return directory, request.param
+
+
+def _load_for_preset(model_dir, preset):
+    order = Load(model="wan2.1", model_dir=model_dir, device="cpu", dtype="auto", preset=preset)
+    return wan_backend.load(find_model("wan2.1"), order, warn=pytest.fail)
+
+
+def test_weights_the_preset_does_not_mean_are_refused_when_they_are_loaded(trained):
+    directory, name = trained
+    wrong = "fast" if name == "WanPipeline" else "reference"
+
+    with pytest.raises(ModelUnavailable, match=r"the preset needs the .* ones\. Download "):
+        _load_for_preset(directory, wrong)
+
+
+def test_a_job_of_a_preset_the_weights_are_not_for_is_refused(trained):
+    directory, name = trained
+    changes = FEW_STEPS if name == "WanPipeline" else {}
+    wan = _load(directory)
+
+    with pytest.raises(ModelUnavailable, match="the preset needs"):
+        wan.render(replace(SEGMENT, **changes), Recorder())
+    wan.render(replace(SEGMENT, **({} if changes else FEW_STEPS)), Recorder())
+
+
+@pytest.mark.parametrize("preset", ["balanced", "fast"])
+def test_the_demo_model_may_be_sampled_any_way(demo_model_dir, preset):
+    assert _load_for_preset(demo_model_dir, preset)
+
+
+def test_a_tiny_decoder_that_is_not_there_is_not_replaced_by_another(wan):
+    with pytest.raises(ModelUnavailable, match="no tiny decoder"):
+        wan.render(replace(SEGMENT, decoder="tiny"), Recorder())

@@ -278,9 +278,9 @@ def test_whatever_the_sampler_the_same_segment_gives_the_same_bytes(wan, change)
         ({"decoder": "tiny"}, "tiny decoder"),
     ],
 )
-def test_the_reference_refuses_what_diffusers_cannot_do(reference, change, problem):
+def test_the_reference_refuses_what_diffusers_cannot_do(pipeline, change, problem):
     with pytest.raises(InvalidRequest, match=problem):
-        reference.render(replace(SEGMENT, **change), Quiet())
+        Reference(pipeline).denoise(replace(SEGMENT, **change), Quiet())
 
 
 def test_the_reference_can_do_without_guidance(reference):

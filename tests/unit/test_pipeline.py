@@ -107,6 +107,16 @@ def test_the_model_gets_what_was_ordered(command):
     assert (segment.guidance_scale, segment.flow_shift) == (5.0, 3.0)
 
 
+def test_the_model_gets_the_preset_s_sampler_and_decoder(command):
+    model = FakeModel()
+    preset = {"scheduler": "dmd", "timesteps": (9, 5), "guided_steps": 0, "decoder": "tiny"}
+
+    run(command.model_copy(update=preset), model, Notebook())
+
+    (segment,) = model.segments
+    assert {name: getattr(segment, name) for name in preset} == preset
+
+
 def test_every_phase_is_walked_from_0_to_1_and_never_back(command):
     notebook = Notebook()
 
@@ -152,7 +162,7 @@ def test_the_log_tells_the_story_without_prompt_or_path(command, tmp_path):
     run(command, FakeModel(), notebook, clock=lambda: 0.0)
 
     log = "\n".join(notebook.lines)
-    assert "plan: 1 segment, 9 frames at 16 fps, 3 steps at 32x16, shown at 64x32" in log
+    assert "plan: 1 segment, 9 frames at 16 fps, 3 steps (3 guided) at 32x16, shown at 64x32" in log
     assert "keyframes: none needed" in log
     assert "step 2/3 (0.00 s)" in log
     assert "stitch: 9 frames encoded" in log

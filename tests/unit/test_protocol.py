@@ -21,6 +21,14 @@ from services.gpu_worker.protocol import (
 
 COMMANDS = [
     Load(model="wan2.1-demo", model_dir=Path("/models/démo"), device="auto", dtype="auto"),
+    Load(
+        model="wan2.1",
+        model_dir=Path("/models/wan"),
+        device="auto",
+        dtype="auto",
+        preset="preview",
+        tiny_decoder=Path("/models/tiny.safetensors"),
+    ),
     Render(
         job_id="job-1",
         prompt='two lines\nand "quotes" — \u2028 日本',
@@ -35,6 +43,10 @@ COMMANDS = [
         steps=8,
         guidance_scale=5.0,
         flow_shift=3.0,
+        scheduler="dmd",
+        timesteps=(1000, 757, 522),
+        guided_steps=0,
+        decoder="tiny",
         work_dir=Path("/jobs/job 1"),
     ),
     Cancel(job_id="job-1"),

@@ -18,6 +18,7 @@ from services.gpu_worker.engine import packages
 from services.gpu_worker.engine.bake import bake
 from services.gpu_worker.engine.manifest import MANIFEST, WEIGHTS, SnapshotRefused, read_manifest
 from services.gpu_worker.engine.parallel_read import ParallelRead
+from services.gpu_worker.protocol import Load
 from shared.catalog import Size, find_model
 from shared.errors import ConfigurationError, ModelUnavailable
 
@@ -52,9 +53,13 @@ class Quiet:
 
 
 def _load(model_dir, snapshot_dir, warnings=None, **changes):
-    settings = {"device": "cpu", "dtype": "auto"} | changes
-    warn = warnings.append if warnings is not None else pytest.fail
-    return wan.load(MODEL, model_dir, snapshot_dir=snapshot_dir, warn=warn, **settings)
+    order = Load(
+        model=MODEL.name,
+        model_dir=model_dir,
+        snapshot_dir=snapshot_dir,
+        **({"device": "cpu", "dtype": "auto"} | changes),
+    )
+    return wan.load(MODEL, order, warn=warnings.append if warnings is not None else pytest.fail)
 
 
 @pytest.fixture(scope="module")
@@ -277,12 +282,14 @@ sys.addaudithook(no_network)
 import json
 from pathlib import Path
 from services.gpu_worker.backends import wan
+from services.gpu_worker.protocol import Load
 from shared.catalog import find_model
 
-loaded = wan.load(
-    find_model("wan2.1-demo"), Path(sys.argv[1]), snapshot_dir=Path(sys.argv[2]),
-    device="cpu", dtype="auto", warn=sys.exit,
+order = Load(
+    model="wan2.1-demo", model_dir=Path(sys.argv[1]), snapshot_dir=Path(sys.argv[2]),
+    device="cpu", dtype="auto",
 )
+wan.load(find_model("wan2.1-demo"), order, warn=sys.exit)
 heavy = ("diffusers", "transformers", "torch._dynamo", "torch._inductor.codecache", "triton")
 print(json.dumps([name for name in heavy if name in sys.modules]))
 """

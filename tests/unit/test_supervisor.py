@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from services.gpu_worker.protocol import Load, LogLine, Progress, Render
-from services.gpu_worker.supervisor import Supervisor
+from services.gpu_worker.supervisor import Supervisor, supervisor_of
+from shared.config import Config
 from shared.errors import ModelUnavailable, PromptRefused, RenderCrashed
 
 MEGABYTE = 1024**2
@@ -265,3 +266,17 @@ def test_a_stopped_supervisor_leaves_no_process():
 
     on_trio(main)
     assert not child_pids()
+
+
+def test_the_render_process_is_told_the_configured_preset_and_what_it_needs():
+    config = Config.model_validate(
+        {
+            "render": {"model": "wan2.1", "preset": "preview"},
+            "models": {"wan2.1": {"dir": Path("/m"), "tiny_decoder": Path("/t.safetensors")}},
+        }
+    )
+
+    load = supervisor_of(config)._load
+
+    assert (load.model, load.model_dir) == ("wan2.1", Path("/m"))
+    assert (load.preset, load.tiny_decoder) == ("preview", Path("/t.safetensors"))

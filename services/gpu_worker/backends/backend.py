@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from services.gpu_worker.protocol import Load
 from shared.catalog import DecoderName, Model, SchedulerName, Size
 
 # (frames, height, width, 3), RGB, 0 to 255.
@@ -75,17 +75,8 @@ class LoadedModel(Protocol):
 class Backend(Protocol):
     """Loads models of one kind."""
 
-    def load(
-        self,
-        model: Model,
-        model_dir: Path,
-        *,
-        snapshot_dir: Path | None,
-        device: str,
-        dtype: str,
-        warn: Callable[[str], None],
-    ) -> LoadedModel:
+    def load(self, model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedModel:
         """Ready to render; what the operator should know though it works goes to ``warn``.
 
-        Raises ``ModelUnavailable`` when the model cannot be used.
+        Raises ``ModelUnavailable`` when the model cannot be used, or not by the preset.
         """

@@ -13,44 +13,49 @@ from services.gpu_worker.engine.manifest import (
     read_manifest,
 )
 from services.gpu_worker.engine.parallel_read import ParallelRead
+from services.gpu_worker.engine.training import check_training
+from services.gpu_worker.protocol import Load
 from shared.catalog import Model
 
 if TYPE_CHECKING:
     from services.gpu_worker.engine.wan import Wan
 
 
-def load(
-    model: Model,
-    model_dir: Path,
-    *,
-    snapshot_dir: Path | None,
-    device: str,
-    dtype: str,
-    warn: Callable[[str], None],
-) -> LoadedModel:
+def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedModel:
     """From the snapshot if there is one that fits, else from the model's own files.
 
-    Raises ``ModelUnavailable`` when the model cannot be used.
+    Raises ``ModelUnavailable`` when the model cannot be used, or not by the preset.
     """
-    if snapshot_dir is not None:
-        try:
-            return _from_snapshot(snapshot_dir, model_dir, device=device, dtype=dtype)
-        except SnapshotRefused as reason:
-            warn(f"The snapshot is not used: {reason}. `promptreel bake` makes a new one.")
-    # Here, not above: the weights of a snapshot are read while torch is imported.
-    from services.gpu_worker.engine.wan import load_wan  # noqa: PLC0415
+    how_to_get = model.how_to_get(order.preset or model.default_preset)
+    wan = _from_snapshot(order, warn) if order.snapshot_dir is not None else None
+    if wan is None:
+        # Here, not above: the weights of a snapshot are read while torch is imported.
+        from services.gpu_worker.engine.wan import load_wan  # noqa: PLC0415
 
-    return load_wan(model_dir, device=device, dtype=dtype, how_to_get=model.how_to_get)
+        wan = load_wan(
+            order.model_dir, device=order.device, dtype=order.dtype, how_to_get=how_to_get
+        )
+    if order.preset is not None:
+        scheduler = model.presets[order.preset].scheduler
+        check_training(wan.training, scheduler, how_to_get=how_to_get)
+    return wan
 
 
-def _from_snapshot(snapshot_dir: Path, model_dir: Path, *, device: str, dtype: str) -> "Wan":
-    """Raises ``SnapshotRefused``, and ``ModelUnavailable`` for a device that is not there."""
-    manifest = read_manifest(snapshot_dir)
-    check_source(manifest, model_dir)
-    with _reading(snapshot_dir, manifest) as weights:
-        from services.gpu_worker.engine.wan import open_snapshot  # noqa: PLC0415
+def _from_snapshot(order: Load, warn: Callable[[str], None]) -> "Wan | None":
+    """None, and a warning, when the snapshot is refused."""
+    assert order.snapshot_dir is not None  # noqa: S101 - the caller has looked
+    try:
+        manifest = read_manifest(order.snapshot_dir)
+        check_source(manifest, order.model_dir)
+        with _reading(order.snapshot_dir, manifest) as weights:
+            from services.gpu_worker.engine.wan import open_snapshot  # noqa: PLC0415
 
-        return open_snapshot(snapshot_dir, manifest, weights, device=device, dtype=dtype)
+            return open_snapshot(
+                order.snapshot_dir, manifest, weights, device=order.device, dtype=order.dtype
+            )
+    except SnapshotRefused as reason:
+        warn(f"The snapshot is not used: {reason}. `promptreel bake` makes a new one.")
+        return None
 
 
 def _reading(snapshot_dir: Path, manifest: Manifest) -> ParallelRead:

@@ -64,7 +64,7 @@ def bake(
             raise ConfigurationError(snapshot_dir, [("", problem)])
         snapshot_dir.rmdir()
     where = resolve_device(device)
-    checkpoint = Checkpoint(model_dir, how_to_get=model.how_to_get)
+    checkpoint = Checkpoint(model_dir, how_to_get=model.how_to_get(model.default_preset))
     report("Reading the model ...")
     loaded = checkpoint.load(device=where, dtype=resolve_dtype(dtype, where))
     snapshot_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +174,7 @@ def _write_manifest(
         architecture=describe_architecture(loaded.device),
         dtype=str(loaded.transformer.dtype).removeprefix("torch."),
         source=checkpoint.sizes(),
+        training=checkpoint.training,
         **{
             part: checkpoint.config(part)
             for part in ("scheduler", "text_encoder", "transformer", "vae")

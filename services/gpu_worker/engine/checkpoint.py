@@ -17,6 +17,7 @@ from services.gpu_worker.engine import decode, transformer
 from services.gpu_worker.engine.decode import Decoder, DecoderConfig
 from services.gpu_worker.engine.model import WanModel, filled, unfilled
 from services.gpu_worker.engine.text import load_tokenizer
+from services.gpu_worker.engine.training import read_training
 from services.gpu_worker.engine.transformer import Transformer, TransformerConfig
 from services.gpu_worker.engine.umt5 import UMT5Config, UMT5Encoder
 from shared.errors import ModelUnavailable
@@ -48,7 +49,7 @@ class Checkpoint:
             if not (directory / file).is_file():
                 part = file.partition("/")[0]
                 raise ModelUnavailable(f"The model's {part} is missing or incomplete. {how_to_get}")
-        self.index = self._read_json("model_index.json")
+        self.training = read_training(directory, how_to_get=how_to_get)
 
     def config(self, part: str) -> dict[str, Any]:
         """What the part says of itself. Raises ``ModelUnavailable``."""
@@ -97,6 +98,7 @@ class Checkpoint:
             ),
             decoder=filled(decoder, decode.prepare(decoder, decoder_weights)),
             scheduler=self.config("scheduler"),
+            training=self.training,
             device=device,
         )
 

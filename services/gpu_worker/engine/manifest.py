@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from services.gpu_worker.engine.training import Training
+
 FORMAT = 1  # raised whenever an older snapshot could not be used any more
 MANIFEST, WEIGHTS, TOKENIZER = "manifest.json", "weights.bin", "tokenizer.json"
 ALIGNMENT_BYTES = 64  # a cache line; compiled code expects at least 16
@@ -55,6 +57,7 @@ class Manifest(_Entry):
     architecture: str
     dtype: str
     source: dict[str, int]  # the files it was made from: bytes by name
+    training: Training
     scheduler: dict[str, Any]  # and the parts' own config.json
     text_encoder: dict[str, Any]
     transformer: dict[str, Any]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from services.gpu_worker.engine.decode import Decoder
+from services.gpu_worker.engine.training import Training
 from services.gpu_worker.engine.transformer import Transformer
 from services.gpu_worker.engine.umt5 import UMT5Encoder
 
@@ -25,6 +26,7 @@ class WanModel:
     transformer: Transformer
     decoder: Decoder
     scheduler: Mapping[str, Any]  # as in scheduler_config.json
+    training: Training
     device: torch.device
     # Of prompts that were read ahead, by their digest (text.digest_of).
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)

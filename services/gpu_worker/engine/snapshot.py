@@ -93,6 +93,7 @@ def _model(
         transformer=filled(unfilled(lambda: Transformer(transformer)), part(TRANSFORMER)),
         decoder=filled(unfilled(lambda: Decoder(decoder)), part(DECODER)),
         scheduler=manifest.scheduler,
+        training=manifest.training,
         device=device,
         embeddings=part(EMBEDDING),
     )

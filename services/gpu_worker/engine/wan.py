@@ -17,8 +17,10 @@ from services.gpu_worker.engine.manifest import Manifest
 from services.gpu_worker.engine.model import WanModel
 from services.gpu_worker.engine.parallel_read import ParallelRead
 from services.gpu_worker.engine.snapshot import check_fits, load_snapshot
-from shared.errors import InvalidRequest, RenderCrashed
+from services.gpu_worker.engine.training import Training, check_training
+from shared.errors import InvalidRequest, ModelUnavailable, RenderCrashed
 
+_ASK_ANOTHER_WORKER = "Submit the job anew, or start a worker that is set up for its preset."
 _SIZE_STEP_PIXELS = 16  # diffusers refuses other sizes, whatever the model's own geometry
 
 
@@ -38,8 +40,16 @@ class Wan:
     One segment is denoised at a time; meanwhile one other may be decoded in another thread.
     """
 
-    def __init__(self, renderer: Renderer, *, device: torch.device, frame_stride: int) -> None:
+    def __init__(
+        self,
+        renderer: Renderer,
+        *,
+        training: Training,
+        device: torch.device,
+        frame_stride: int,
+    ) -> None:
         self._renderer = renderer
+        self.training = training
         self._device = device
         self._frame_stride = frame_stride
 
@@ -69,6 +79,10 @@ class Wan:
             raise InvalidRequest(
                 f"The model renders widths and heights that are multiples of {_SIZE_STEP_PIXELS}."
             )
+        # A job may be older than the configuration that this worker was started with.
+        check_training(self.training, segment.scheduler, how_to_get=_ASK_ANOTHER_WORKER)
+        if segment.decoder == "tiny":
+            raise ModelUnavailable(f"There is no tiny decoder here. {_ASK_ANOTHER_WORKER}")
         stride = self._frame_stride
         if segment.frames < 1 or (segment.frames - 1) % stride:
             raise InvalidRequest(f"The frame count must be a multiple of {stride}, plus one.")
@@ -125,4 +139,9 @@ def open_snapshot(
 
 def of_model(model: WanModel) -> Wan:
     """Renders with these parts, by the fast path."""
-    return Wan(FastPath(model), device=model.device, frame_stride=model.decoder.config.frame_stride)
+    return Wan(
+        FastPath(model),
+        training=model.training,
+        device=model.device,
+        frame_stride=model.decoder.config.frame_stride,
+    )

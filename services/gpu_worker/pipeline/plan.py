@@ -24,7 +24,8 @@ class Plan:
         first = self.segments[0]
         return (
             f"plan: {len(self.segments)} segment, {self.frames} frames at {self.fps} fps, "
-            f"{first.steps} steps at {first.size}, shown at {self.output_size}"
+            f"{first.steps} steps ({first.steps_with_guidance} guided) at "
+            f"{first.size}, shown at {self.output_size}"
         )
 
 
@@ -39,6 +40,10 @@ def make_plan(command: Render) -> Plan:
         steps=command.steps,
         guidance_scale=command.guidance_scale,
         flow_shift=command.flow_shift,
+        scheduler=command.scheduler,
+        timesteps=command.timesteps,
+        guided_steps=command.guided_steps,
+        decoder=command.decoder,
     )
     return Plan(
         segments=(segment,),
