@@ -379,6 +379,13 @@ def test_a_transformer_with_the_real_heads_predicts_what_diffusers_predicts(torc
     assert torch.allclose(found, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_gates_of_a_sparse_attention_are_left_out(pipeline):
+    weights = pipeline.transformer.state_dict()
+    gate = {"blocks.0.attn1.to_gate_compress.weight": torch.zeros(2, 2)}
+
+    assert fuse(weights | gate).keys() == fuse(weights).keys()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16], ids=["bfloat16"])
 def test_in_half_precision_the_prediction_is_that_of_diffusers_too(torch_seed, dtype):
     model = _shake(

@@ -16,6 +16,7 @@ from services.gpu_worker.engine.parallel_read import ParallelRead
 from services.gpu_worker.engine.training import check_training
 from services.gpu_worker.protocol import Load
 from shared.catalog import Model
+from shared.errors import ModelUnavailable
 
 if TYPE_CHECKING:
     from services.gpu_worker.engine.wan import Wan
@@ -26,6 +27,8 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
 
     Raises ``ModelUnavailable`` when the model cannot be used, or not by the preset.
     """
+    if order.preset and order.tiny_decoder is None:
+        _check_decoder(model, order.preset)
     how_to_get = model.how_to_get(order.preset or model.default_preset)
     wan = _from_snapshot(order, warn) if order.snapshot_dir is not None else None
     if wan is None:
@@ -33,7 +36,11 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
         from services.gpu_worker.engine.wan import load_wan  # noqa: PLC0415
 
         wan = load_wan(
-            order.model_dir, device=order.device, dtype=order.dtype, how_to_get=how_to_get
+            order.model_dir,
+            device=order.device,
+            dtype=order.dtype,
+            how_to_get=how_to_get,
+            tiny_decoder=order.tiny_decoder,
         )
     if order.preset is not None:
         scheduler = model.presets[order.preset].scheduler
@@ -51,11 +58,24 @@ def _from_snapshot(order: Load, warn: Callable[[str], None]) -> "Wan | None":
             from services.gpu_worker.engine.wan import open_snapshot  # noqa: PLC0415
 
             return open_snapshot(
-                order.snapshot_dir, manifest, weights, device=order.device, dtype=order.dtype
+                order.snapshot_dir,
+                manifest,
+                weights,
+                device=order.device,
+                dtype=order.dtype,
+                tiny_decoder=order.tiny_decoder,
             )
     except SnapshotRefused as reason:
         warn(f"The snapshot is not used: {reason}. `promptreel bake` makes a new one.")
         return None
+
+
+def _check_decoder(model: Model, preset: str) -> None:
+    if model.presets[preset].decoder == "tiny":
+        raise ModelUnavailable(
+            f"The preset {preset} needs a tiny decoder: name its weights as "
+            f"models.{model.name}.tiny_decoder in the configuration."
+        )
 
 
 def _reading(snapshot_dir: Path, manifest: Manifest) -> ParallelRead:

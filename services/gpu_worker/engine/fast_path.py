@@ -1,20 +1,32 @@
 """Text to latents to frames by the engine's own parts; holds to what ``Reference`` gives."""
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
+from services.gpu_worker.engine.decode import Decoder
 from services.gpu_worker.engine.denoise import Denoiser
 from services.gpu_worker.engine.model import WanModel
 from services.gpu_worker.engine.text import TextEncoder
+from services.gpu_worker.engine.tiny_decoder import TinyDecoder
+from shared.catalog import DecoderName
 
 
 class FastPath:
     """Renders with the parts of one model."""
 
-    def __init__(self, model: WanModel) -> None:
+    def __init__(self, model: WanModel, tiny_decoder: TinyDecoder | None = None) -> None:
         self._text = TextEncoder(model.tokenizer, model.text_encoder, model.embeddings)
         self._denoiser = Denoiser(model)
-        self._decoder = model.decoder
+        self._decoders: dict[DecoderName, Decoder | TinyDecoder] = {"full": model.decoder}
+        if tiny_decoder is not None:
+            self._decoders["tiny"] = tiny_decoder
+
+    @property
+    def decoders(self) -> Collection[DecoderName]:
+        """Those that are there to decode with."""
+        return self._decoders
 
     def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
         embeddings = []
@@ -23,8 +35,8 @@ class FastPath:
             watcher.text_encoded()
         return self._denoiser.denoise(segment, embeddings, watcher.step_done)
 
-    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Frames:
-        return self._decoder.decode(latents, watcher.decoded)
+    def decode(self, latents: Tensor, decoder: DecoderName, watcher: SegmentWatcher) -> Frames:
+        return self._decoders[decoder].decode(latents, watcher.decoded)
 
 
 def _prompts(segment: Segment) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
 from services.gpu_worker.engine.checkpoint import Checkpoint
 from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.wan import Wan
+from shared.catalog import DecoderName
 from shared.errors import InvalidRequest, ModelUnavailable
 
 
@@ -41,6 +42,8 @@ def load_pipeline(
 
 class Reference:
     """diffusers' own pipeline, with true progress and a way to stop."""
+
+    decoders: tuple[DecoderName, ...] = ("full",)
 
     def __init__(self, pipeline: WanPipeline) -> None:
         self._pipeline = pipeline
@@ -76,7 +79,7 @@ class Reference:
             ).frames
         return latents
 
-    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Frames:
+    def decode(self, latents: Tensor, _: DecoderName, watcher: SegmentWatcher) -> Frames:
         """(frames, height, width, 3); Wan decodes one latent frame after the other."""
         vae = self._pipeline.vae
         latents = latents.to(vae.dtype)

@@ -20,6 +20,7 @@ from services.gpu_worker.engine.text import TOKENS_MAX
 # In half precision these would cost quality, as their authors found.
 FLOAT32_PARTS = ("time_embedder", "scale_shift_table", "norm2")
 
+_GATE = ".to_gate_compress."
 _ROPE_THETA = 10_000.0
 _TIME_PERIOD_MAX = 10_000.0
 
@@ -269,6 +270,8 @@ def _attention_parts(width: int, eps: float) -> dict[str, nn.Module]:
 def fuse(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a ``WanTransformer3DModel`` as ``Transformer`` has them."""
     fused: dict[str, Tensor] = {}
+    # FastWan's attention chooses by them what to leave out; ours leaves out nothing.
+    weights = {name: weight for name, weight in weights.items() if _GATE not in name}
     for name, weight in weights.items():
         prefix, _, last = name.rpartition(".")
         block, _, layer = prefix.rpartition(".")

@@ -1,6 +1,6 @@
 """A loaded Wan 2.1: what may be asked of it, and what is said when it cannot be done."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from services.gpu_worker.engine.manifest import Manifest
 from services.gpu_worker.engine.model import WanModel
 from services.gpu_worker.engine.parallel_read import ParallelRead
 from services.gpu_worker.engine.snapshot import check_fits, load_snapshot
+from services.gpu_worker.engine.tiny_decoder import load_tiny_decoder
 from services.gpu_worker.engine.training import Training, check_training
+from shared.catalog import DecoderName
 from shared.errors import InvalidRequest, ModelUnavailable, RenderCrashed
 
 _ASK_ANOTHER_WORKER = "Submit the job anew, or start a worker that is set up for its preset."
@@ -30,7 +32,11 @@ class Renderer(Protocol):
     def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
         """(1, channels, latent frames, latent height, latent width), float32."""
 
-    def decode(self, latents: Tensor, watcher: SegmentWatcher) -> Frames:
+    @property
+    def decoders(self) -> Collection[DecoderName]:
+        """Those that are there to decode with."""
+
+    def decode(self, latents: Tensor, decoder: DecoderName, watcher: SegmentWatcher) -> Frames:
         """(frames, height, width, 3)."""
 
 
@@ -67,7 +73,8 @@ class Wan:
         """
         self._check(segment)
         with _inference():
-            return WanLatents(self._renderer.denoise(segment, watcher), self._renderer)
+            latents = self._renderer.denoise(segment, watcher)
+        return WanLatents(latents, segment.decoder, self._renderer)
 
     def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
         """Denoised and decoded, in one go."""
@@ -81,8 +88,10 @@ class Wan:
             )
         # A job may be older than the configuration that this worker was started with.
         check_training(self.training, segment.scheduler, how_to_get=_ASK_ANOTHER_WORKER)
-        if segment.decoder == "tiny":
-            raise ModelUnavailable(f"There is no tiny decoder here. {_ASK_ANOTHER_WORKER}")
+        if segment.decoder not in self._renderer.decoders:
+            raise ModelUnavailable(
+                f"There is no {segment.decoder} decoder here. {_ASK_ANOTHER_WORKER}"
+            )
         stride = self._frame_stride
         if segment.frames < 1 or (segment.frames - 1) % stride:
             raise InvalidRequest(f"The frame count must be a multiple of {stride}, plus one.")
@@ -93,12 +102,13 @@ class WanLatents:
     """A denoised segment, on its model's device."""
 
     _latents: Tensor
+    _decoder: DecoderName
     _renderer: Renderer
 
     def decode(self, watcher: SegmentWatcher) -> Frames:
         """(frames, height, width, 3). What the watcher raises comes through."""
         with _inference():
-            return self._renderer.decode(self._latents, watcher)
+            return self._renderer.decode(self._latents, self._decoder, watcher)
 
 
 @contextmanager
@@ -114,19 +124,35 @@ def _inference() -> Iterator[None]:
         ) from error
 
 
-def load_wan(model_dir: Path, *, device: str, dtype: str, how_to_get: str) -> Wan:
+def load_wan(
+    model_dir: Path,
+    *,
+    device: str,
+    dtype: str,
+    how_to_get: str,
+    tiny_decoder: Path | None = None,
+) -> Wan:
     """Ready to render, by the fast path.
+
+    ``tiny_decoder`` names its weights, where it is to be there beside the model's own decoder.
 
     ``device`` and ``dtype`` may be "auto". Raises ``ModelUnavailable``, which says how to get the
     model, when a file is missing or broken.
     """
     where = resolve_device(device)
     checkpoint = Checkpoint(model_dir, how_to_get=how_to_get)
-    return of_model(checkpoint.load(device=where, dtype=resolve_dtype(dtype, where)))
+    model = checkpoint.load(device=where, dtype=resolve_dtype(dtype, where))
+    return _of_model(model, tiny_decoder)
 
 
 def open_snapshot(
-    directory: Path, manifest: Manifest, weights: ParallelRead, *, device: str, dtype: str
+    directory: Path,
+    manifest: Manifest,
+    weights: ParallelRead,
+    *,
+    device: str,
+    dtype: str,
+    tiny_decoder: Path | None = None,
 ) -> Wan:
     """Ready to render, by the fast path and what was compiled ahead.
 
@@ -134,13 +160,16 @@ def open_snapshot(
     """
     where = resolve_device(device)
     check_fits(manifest, where, dtype)
-    return of_model(load_snapshot(directory, manifest, weights, device=where))
+    return _of_model(load_snapshot(directory, manifest, weights, device=where), tiny_decoder)
 
 
-def of_model(model: WanModel) -> Wan:
-    """Renders with these parts, by the fast path."""
+def _of_model(model: WanModel, tiny_decoder: Path | None) -> Wan:
+    tiny = None
+    if tiny_decoder is not None:
+        channels = model.transformer.config.channels
+        tiny = load_tiny_decoder(tiny_decoder, device=model.device, latent_channels=channels)
     return Wan(
-        FastPath(model),
+        FastPath(model, tiny),
         training=model.training,
         device=model.device,
         frame_stride=model.decoder.config.frame_stride,
