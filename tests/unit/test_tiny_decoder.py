@@ -13,6 +13,7 @@ from services.gpu_worker.backends.wan import load
 from services.gpu_worker.engine import tiny_decoder
 from services.gpu_worker.engine.tiny_decoder import TinyDecoder, load_tiny_decoder
 from services.gpu_worker.engine.wan import load_wan
+from services.gpu_worker.protocol import Load
 from shared.catalog import Size, find_model
 from shared.errors import ModelUnavailable
 
@@ -211,5 +212,7 @@ def test_a_segment_is_decoded_by_the_decoder_it_names(demo_model_dir, file):
 
 
 def test_a_preset_that_needs_a_tiny_decoder_names_the_key_where_none_is_configured(tmp_path):
+    order = Load(model="wan2.1", model_dir=tmp_path, device="cpu", dtype="auto", preset="preview")
+
     with pytest.raises(ModelUnavailable, match=r"models\.wan2\.1\.tiny_decoder"):
-        load(find_model("wan2.1"), tmp_path, device="cpu", dtype="auto", preset="preview")
+        load(find_model("wan2.1"), order, warn=pytest.fail)
