@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from services.gpu_worker.engine.demo_model import MARKER as DEMO_MARKER
+from services.gpu_worker.engine.manifest import SnapshotRefused, check_digests, read_manifest
 from shared.catalog import find_model
 from shared.config import Config
 from shared.errors import ModelUnavailable
@@ -34,6 +35,7 @@ def bake(
     model: str | None,
     device: str,
     dtype: str,
+    text_float8: bool,
     compiles: bool,
 ) -> None:
     """Make a snapshot of a model in a process of its own. Raises ``ModelUnavailable``."""
@@ -41,9 +43,18 @@ def bake(
     name = model or (DEMO_MODEL if (model_dir / DEMO_MARKER).is_file() else REAL_MODEL)
     command = [sys.executable, "-m", "services.gpu_worker.engine.bake", "--model", name]
     command += ["--device", device, "--dtype", dtype, *(["--no-compile"] if not compiles else [])]
+    command += ["--text-float8"] if text_float8 else []
     done = subprocess.run([*command, str(model_dir), str(snapshot_dir)], check=False)  # noqa: S603 - our own module
     if done.returncode != 0:
         raise ModelUnavailable(f"No snapshot of {model_dir} could be made.")
+
+
+def verify_snapshot(directory: Path) -> None:
+    """Raises ``ModelUnavailable`` when the snapshot is not whole."""
+    try:
+        check_digests(directory, read_manifest(directory))
+    except SnapshotRefused as reason:
+        raise ModelUnavailable(f"The snapshot cannot be used: {reason}.") from None
 
 
 def _needs_torch(what: str) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from services.cli.app import app
 from services.gpu_worker.backends import wan
 from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine import packages
@@ -239,7 +241,7 @@ def test_baking_never_touches_what_is_no_snapshot(model_dir, tmp_path):
 
 
 def test_a_bake_that_fails_leaves_the_old_snapshot(model_dir, snapshot, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("services.gpu_worker.engine.bake._write_manifest", fail)
@@ -250,6 +252,18 @@ def test_a_bake_that_fails_leaves_the_old_snapshot(model_dir, snapshot, monkeypa
 
     assert (snapshot / MANIFEST).read_bytes() == before
     assert list(snapshot.parent.iterdir()) == [snapshot]
+
+
+def test_a_snapshot_can_be_checked_against_its_digests(snapshot):
+    whole = CliRunner().invoke(app, ["verify-snapshot", str(snapshot)])
+    weights = bytearray((snapshot / WEIGHTS).read_bytes())
+    weights[1000] ^= 1
+    (snapshot / WEIGHTS).write_bytes(weights)
+    damaged = CliRunner().invoke(app, ["verify-snapshot", str(snapshot)])
+
+    assert whole.exit_code == 0
+    assert damaged.exit_code == 2
+    assert f"its {WEIGHTS} is damaged" in damaged.output
 
 
 def test_every_tensor_begins_where_compiled_code_expects_it(baked):
@@ -281,6 +295,9 @@ def no_network(event, arguments):
 sys.addaudithook(no_network)
 import json
 from pathlib import Path
+from typer.testing import CliRunner
+
+from services.cli.app import app
 from services.gpu_worker.backends import wan
 from services.gpu_worker.protocol import Load
 from shared.catalog import find_model

@@ -7,7 +7,6 @@ are worth it are compiled for the device at hand, and so is the snapshot made fo
 """
 
 import argparse
-import hashlib
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from torch import Tensor
 from services.gpu_worker.engine.checkpoint import TOKENIZER_FILE, Checkpoint
 from services.gpu_worker.engine.compiling import Compiled, compile_block, compile_piece
 from services.gpu_worker.engine.device import describe_architecture, resolve_device, resolve_dtype
+from services.gpu_worker.engine.float8 import quantize
 from services.gpu_worker.engine.manifest import (
     ALIGNMENT_BYTES,
     FORMAT,
@@ -31,11 +31,13 @@ from services.gpu_worker.engine.manifest import (
     Manifest,
     PackageEntry,
     TensorEntry,
+    digest_of_file,
 )
 from services.gpu_worker.engine.model import WanModel
 from services.gpu_worker.engine.packages import BLOCK, PIECE
 from services.gpu_worker.engine.snapshot import DECODER, EMBEDDING, TEXT_ENCODER, TRANSFORMER
 from services.gpu_worker.engine.text import TextEncoder, digest_of
+from services.gpu_worker.engine.umt5 import LARGE_LAYERS
 from shared.catalog import Model, find_model
 from shared.errors import ConfigurationError, PromptreelError
 
@@ -49,6 +51,7 @@ def bake(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    text_float8: bool = False,
     compiles: bool = True,
     is_worth_it: Callable[[Compiled], bool] = lambda compiled: compiled.is_faster,
     report: Report = lambda _: None,
@@ -79,20 +82,24 @@ def bake(
         baked.mkdir()
         report("Writing its weights ...")
         shutil.copyfile(model_dir / TOKENIZER_FILE, baked / TOKENIZER)
-        tensors = _write_weights(_weights(loaded, model), baked / WEIGHTS)
+        weights = _weights(loaded, model, text_float8=text_float8)
+        tensors = _write_weights(weights, baked / WEIGHTS)
         packages = _compile(loaded, model, baked, is_worth_it, report) if compiles else {}
-        _write_manifest(baked, checkpoint, loaded, tensors, packages)
+        _write_manifest(baked, checkpoint, loaded, tensors, packages, text_float8=text_float8)
         if snapshot_dir.exists():
             snapshot_dir.rename(Path(scratch) / "outdated")
         baked.rename(snapshot_dir)
     report("The snapshot is ready.")
 
 
-def _weights(loaded: WanModel, model: Model) -> dict[str, Tensor]:
+def _weights(loaded: WanModel, model: Model, *, text_float8: bool) -> dict[str, Tensor]:
     negative = model.negative_prompt
     embedding = TextEncoder(loaded.tokenizer, loaded.text_encoder).encode(negative)
+    text_weights = loaded.text_encoder.state_dict()
+    if text_float8:
+        text_weights = quantize(text_weights, LARGE_LAYERS)
     parts = {
-        TEXT_ENCODER: loaded.text_encoder.state_dict(),
+        TEXT_ENCODER: text_weights,
         TRANSFORMER: loaded.transformer.state_dict(),
         DECODER: loaded.decoder.state_dict(),
         EMBEDDING: {digest_of(negative): embedding},
@@ -163,6 +170,8 @@ def _write_manifest(
     loaded: WanModel,
     tensors: dict[str, TensorEntry],
     packages: dict[str, PackageEntry],
+    *,
+    text_float8: bool,
 ) -> None:
     files = [path for path in sorted(baked.rglob("*")) if path.is_file()]
     manifest = Manifest(
@@ -173,6 +182,7 @@ def _write_manifest(
         device=loaded.device.type,
         architecture=describe_architecture(loaded.device),
         dtype=str(loaded.transformer.dtype).removeprefix("torch."),
+        text_float8=text_float8,
         source=checkpoint.sizes(),
         training=checkpoint.training,
         **{
@@ -187,9 +197,7 @@ def _write_manifest(
 
 
 def _entry(file: Path) -> FileEntry:
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return FileEntry(size=file.stat().st_size, sha256=digest)
+    return FileEntry(size=file.stat().st_size, sha256=digest_of_file(file))
 
 
 def main() -> int:
@@ -200,6 +208,7 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="its name in the catalog")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--text-float8", action="store_true")
     parser.add_argument("--no-compile", action="store_true")
     arguments = parser.parse_args()
     try:
@@ -209,6 +218,7 @@ def main() -> int:
             arguments.snapshot_dir,
             device=arguments.device,
             dtype=arguments.dtype,
+            text_float8=arguments.text_float8,
             compiles=not arguments.no_compile,
             report=_say,
         )

@@ -51,6 +51,9 @@ class Denoiser:
                 flows = [self._transformer(latents, step, texts, positions) for texts in passes]
                 flow = _guided(torch.cat(flows), segment.guidance_scale)
                 latents = scheduler.step(flow, latents)
+                if self._device.type == "cuda":
+                    # Else all steps would be told, and could be stopped, before the first is done.
+                    torch.cuda.current_stream(self._device).synchronize()
                 step_done(done, segment.steps)
         return latents
 

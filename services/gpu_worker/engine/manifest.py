@@ -8,6 +8,7 @@ A snapshot is a directory:
     packages/*.pt2         compiled parts
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Manifest(_Entry):
     device: str  # "cpu" or "cuda"
     architecture: str
     dtype: str
+    text_float8: bool  # the text encoder's large layers are in float8
     source: dict[str, int]  # the files it was made from: bytes by name
     training: Training
     scheduler: dict[str, Any]  # and the parts' own config.json
@@ -86,6 +88,18 @@ def read_manifest(directory: Path) -> Manifest:
         if not path.is_file() or path.stat().st_size != file.size:
             raise SnapshotRefused(f"its {name} is missing or incomplete")
     return manifest
+
+
+def check_digests(directory: Path, manifest: Manifest) -> None:
+    """Reads every file, which takes time. Raises ``SnapshotRefused`` for one that is damaged."""
+    for name, file in manifest.files.items():
+        if digest_of_file(directory / name) != file.sha256:
+            raise SnapshotRefused(f"its {name} is damaged")
+
+
+def digest_of_file(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def check_source(manifest: Manifest, model_dir: Path) -> None:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from services.gpu_worker.engine.decode import Decoder, DecoderConfig
 from services.gpu_worker.engine.device import describe_architecture
+from services.gpu_worker.engine.float8 import replace_layers
 from services.gpu_worker.engine.manifest import TOKENIZER, Manifest, SnapshotRefused
 from services.gpu_worker.engine.model import WanModel, filled, unfilled
 from services.gpu_worker.engine.packages import BLOCK, load_package, run_blocks_by, run_pieces_by
 from services.gpu_worker.engine.parallel_read import ParallelRead
 from services.gpu_worker.engine.text import load_tokenizer
 from services.gpu_worker.engine.transformer import Transformer, TransformerConfig
-from services.gpu_worker.engine.umt5 import UMT5Config, UMT5Encoder
+from services.gpu_worker.engine.umt5 import LARGE_LAYERS, UMT5Config, UMT5Encoder
 from shared.errors import ModelUnavailable
 
 # The parts as their tensors are named in the manifest: "transformer.blocks.0.…".
@@ -84,12 +85,11 @@ def _model(
             if full.startswith(prefix)
         }
 
-    text_encoder = UMT5Config.from_config(manifest.text_encoder)
     transformer = TransformerConfig.from_config(manifest.transformer)
     decoder = DecoderConfig.from_config(manifest.vae)
     return WanModel(
         tokenizer=tokenizer,
-        text_encoder=filled(unfilled(lambda: UMT5Encoder(text_encoder)), part(TEXT_ENCODER)),
+        text_encoder=filled(unfilled(lambda: _text_encoder(manifest)), part(TEXT_ENCODER)),
         transformer=filled(unfilled(lambda: Transformer(transformer)), part(TRANSFORMER)),
         decoder=filled(unfilled(lambda: Decoder(decoder)), part(DECODER)),
         scheduler=manifest.scheduler,
@@ -97,6 +97,13 @@ def _model(
         device=device,
         embeddings=part(EMBEDDING),
     )
+
+
+def _text_encoder(manifest: Manifest) -> UMT5Encoder:
+    encoder = UMT5Encoder(UMT5Config.from_config(manifest.text_encoder))
+    if manifest.text_float8:
+        replace_layers(encoder, LARGE_LAYERS, getattr(torch, manifest.dtype))
+    return encoder
 
 
 def _use_package(model: WanModel, name: str, file: Path, shape: tuple[int, ...]) -> None:

@@ -5,6 +5,7 @@ the weight files.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,6 +15,9 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from torch import Tensor, nn
 
 from shared.errors import ModelUnavailable
+
+# Those that hold nearly all of the weights.
+LARGE_LAYERS = re.compile(r"(^shared|\.(q|k|v|o|wi_0|wi_1|wo))$")
 
 _TIED = "encoder.embed_tokens.weight"  # some files hold the embedding a second time
 
@@ -143,7 +147,9 @@ class _GatedFeedForward(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         gated = F.gelu(self.wi_0(states), approximate="tanh") * self.wi_1(states)
         # In float16 this product overflows: there its weights are kept in float32.
-        change: Tensor = self.wo(gated.to(self.wo.weight.dtype))
+        if self.wo.weight.dtype == torch.float32:
+            gated = gated.float()
+        change: Tensor = self.wo(gated)
         return change
 
 

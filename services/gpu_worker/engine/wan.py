@@ -58,6 +58,7 @@ class Wan:
         self.training = training
         self._device = device
         self._frame_stride = frame_stride
+        self._side = _side_stream(device)
 
     @property
     def device(self) -> str:
@@ -74,7 +75,7 @@ class Wan:
         self._check(segment)
         with _inference():
             latents = self._renderer.denoise(segment, watcher)
-        return WanLatents(latents, segment.decoder, self._renderer)
+        return WanLatents(latents, segment.decoder, self._renderer, self._side)
 
     def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
         """Denoised and decoded, in one go."""
@@ -104,11 +105,22 @@ class WanLatents:
     _latents: Tensor
     _decoder: DecoderName
     _renderer: Renderer
+    _stream: torch.cuda.Stream | None
 
     def decode(self, watcher: SegmentWatcher) -> Frames:
         """(frames, height, width, 3). What the watcher raises comes through."""
-        with _inference():
+        if self._stream is not None:
+            # They were made on another stream, and must not be taken for free while they are read.
+            self._latents.record_stream(self._stream)
+        with _inference(), torch.cuda.stream(self._stream):
             return self._renderer.decode(self._latents, self._decoder, watcher)
+
+
+def _side_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """What is decoded goes ahead of another segment's steps, which wait in a queue of their own."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
