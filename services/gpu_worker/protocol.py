@@ -36,7 +36,10 @@ class Load(_Line):
 
 
 class Render(_Line):
-    """Render one clip; answered by ``Rendered``, ``RenderFailed`` or ``RenderCanceled``."""
+    """Render one clip; ended by ``Rendered``, ``RenderFailed`` or ``RenderCanceled``, once.
+
+    One that comes before the last one is ``Denoised`` waits for that.
+    """
 
     type: Literal["render"] = "render"
     job_id: str
@@ -60,7 +63,7 @@ class Render(_Line):
 
 
 class Cancel(_Line):
-    """Stop the render of this job between two denoising steps. Ignored when it is over."""
+    """Stop the render of this job at its next step, piece or frame. Ignored when it is over."""
 
     type: Literal["cancel"] = "cancel"
     job_id: str
@@ -105,6 +108,16 @@ class LogLine(_Line):
     text: str
 
 
+class Denoised(_Line):
+    """The device is free of this job now: the next one would be begun at once.
+
+    What is left of the render, decoding and stitching, goes on beside it.
+    """
+
+    type: Literal["denoised"] = "denoised"
+    job_id: str
+
+
 class RenderedFile(_Line):
     kind: Literal["video", "poster", "spritesheet"]
     path: Path
@@ -140,7 +153,7 @@ class RenderCanceled(_Line):
 
 
 # What is said about one render.
-RenderEvent = Progress | LogLine | Rendered | RenderFailed | RenderCanceled
+RenderEvent = Progress | LogLine | Denoised | Rendered | RenderFailed | RenderCanceled
 Event = Annotated[Ready | LoadFailed | RenderEvent, Field(discriminator="type")]
 
 

@@ -2,7 +2,8 @@
 
     python -m services.gpu_worker.render_process
 
-Its standard input and output belong to the supervisor. It ends when the supervisor does.
+Its standard input and output belong to the supervisor. It ends when the supervisor does. One clip is
+denoised in the main thread while another one is finished in a second thread; no more than that.
 """
 
 import os
@@ -12,17 +13,22 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
-
-from pydantic import ValidationError
 
 from services.gpu_worker import protocol
 from services.gpu_worker.backends import find_backend
 from services.gpu_worker.backends.backend import LoadedModel
-from services.gpu_worker.pipeline.run import run
-from services.gpu_worker.pipeline.watcher import RenderCanceled
+from services.gpu_worker.pipeline.run import denoise
+from services.gpu_worker.pipeline.watcher import RenderCanceled, stop_if_canceled
+from services.gpu_worker.render_channel import (
+    EXIT_PROTOCOL,
+    JobWatcher,
+    Outbox,
+    complain,
+    take_channel,
+)
 from shared.catalog import find_model
 from shared.errors import PromptreelError, RenderCrashed
 
@@ -30,94 +36,46 @@ from shared.errors import PromptreelError, RenderCrashed
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 _EXIT_LOAD_FAILED = 1
-_EXIT_PROTOCOL = 2
+_EXIT_FINISHER_DIED = 3
 
 _OOM_SCORE_MAX = 1000
+# How soon a clip that waits to be finished hears of its cancel.
+_LOOK_SECONDS = 0.1
 
 
-class Inbox:
-    """Commands in their order; a cancel overtakes them. Ends the process with the channel."""
+class Finisher:
+    """The second thread. It has one clip at a time: who comes meanwhile waits, and begins no third."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._commands: queue.SimpleQueue[protocol.Load | protocol.Render] = queue.SimpleQueue()
-        self._canceled: set[str] = set()
+    def __init__(self) -> None:
+        self._free = threading.Semaphore()
+        self._handed_over: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def start(self) -> None:
-        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+        threading.Thread(target=self._work, name="finisher", daemon=True).start()
 
-    def next(self) -> protocol.Load | protocol.Render:
-        return self._commands.get()
+    def wait_until_free(self, watcher: JobWatcher) -> None:
+        """Until the last clip is finished. Raises ``RenderCanceled``."""
+        while not self._free.acquire(timeout=_LOOK_SECONDS):
+            stop_if_canceled(watcher)
 
-    def is_canceled(self, job_id: str) -> bool:
-        return job_id in self._canceled
+    def take(self, finish: Callable[[], None]) -> None:
+        """To be called once after each ``wait_until_free``; does not wait."""
+        self._handed_over.put(finish)
 
-    def _read(self) -> None:
-        for line in self._stream:
-            try:
-                command = protocol.parse_command(line)
-            except ValidationError:
-                # What was ordered is unknown, so no answer would be right. The line may hold a
-                # prompt: it is not repeated.
-                _complain("the supervisor sent a line that is no command")
-                os._exit(_EXIT_PROTOCOL)
-            self._take(command)
-        # The supervisor is gone, and whoever takes over renders anew: stop in mid-step.
-        os._exit(0)
-
-    def _take(self, command: protocol.Command) -> None:
-        match command:
-            case protocol.Cancel():
-                self._canceled.add(command.job_id)
-            case protocol.Render():
-                # A cancel that came too late for an earlier attempt does not count for this one.
-                self._canceled.discard(command.job_id)
-                self._commands.put(command)
-            case protocol.Load():
-                self._commands.put(command)
-
-
-class Outbox:
-    """Events to the supervisor. Used by the main thread alone."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def send(self, event: protocol.Event) -> None:
+    def _work(self) -> None:
         try:
-            self._stream.write(event.encode())
-            self._stream.flush()
-        except BrokenPipeError:
-            os._exit(0)  # as at the end of input: the supervisor is gone
-
-
-class JobWatcher:
-    """The supervisor's eyes on one render."""
-
-    def __init__(self, job_id: str, inbox: Inbox, outbox: Outbox) -> None:
-        self._job_id = job_id
-        self._inbox = inbox
-        self._outbox = outbox
-
-    def progress(
-        self, phase: str, fraction: float, *, step: int | None = None, steps: int | None = None
-    ) -> None:
-        self._outbox.send(
-            protocol.Progress(
-                job_id=self._job_id, phase=phase, fraction=fraction, step=step, steps=steps
-            )
-        )
-
-    def log(self, text: str) -> None:
-        self._outbox.send(protocol.LogLine(job_id=self._job_id, text=text))
-
-    def cancel_requested(self) -> bool:
-        return self._inbox.is_canceled(self._job_id)
+            while True:
+                self._handed_over.get()()  # without a name, which would hold its latents on
+                self._free.release()
+        finally:
+            # What no render's edge has caught ends the process, as it would in the main thread.
+            complain("the thread that finishes clips has ended")
+            os._exit(_EXIT_FINISHER_DIED)
 
 
 def main() -> int:
     """Load once, then render until the supervisor closes the channel."""
-    inbox, outbox = _take_channel()
+    inbox, outbox = take_channel()
     # A Ctrl-C reaches the whole process group: what it means is the supervisor's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The kernel ends the process even while a library computes for seconds.
@@ -125,6 +83,8 @@ def main() -> int:
     _offer_to_be_killed_first()
     os.environ.update(_OFFLINE)
     inbox.start()
+    finisher = Finisher()
+    finisher.start()
     model: LoadedModel | None = None
     while True:
         match inbox.next():
@@ -133,26 +93,16 @@ def main() -> int:
                 if model is None:
                     return _EXIT_LOAD_FAILED
             case protocol.Render() as command if model is not None:
-                outbox.send(_render(command, model, JobWatcher(command.job_id, inbox, outbox)))
+                _render(command, model, finisher, JobWatcher(command.job_id, inbox, outbox), outbox)
             case _:
-                _complain("the supervisor ordered a render before it had a model loaded")
-                return _EXIT_PROTOCOL
+                complain("the supervisor ordered a render before it had a model loaded")
+                return EXIT_PROTOCOL
 
 
 def _offer_to_be_killed_first() -> None:
     """When the machine's memory is used up, the kernel is to take the render, not the worker."""
     with suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_MAX))
-
-
-def _take_channel() -> tuple[Inbox, Outbox]:
-    """Move the channel off the standard descriptors, so no library can write or read there."""
-    commands, events = os.dup(sys.stdin.fileno()), os.dup(sys.stdout.fileno())
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, sys.stdin.fileno())
-    os.close(nothing)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return Inbox(os.fdopen(commands, "rb")), Outbox(os.fdopen(events, "wb"))
 
 
 def _load(command: protocol.Load, outbox: Outbox) -> LoadedModel | None:
@@ -163,7 +113,7 @@ def _load(command: protocol.Load, outbox: Outbox) -> LoadedModel | None:
         model = find_model(command.model)
         loaded = find_backend(model.backend).load(model, command, warn=warnings.append)
     except PromptreelError as error:
-        _complain(f"{command.model} in {command.model_dir}: {error.message}")
+        complain(f"{command.model} in {command.model_dir}: {error.message}")
         outbox.send(protocol.LoadFailed(message=error.message))
         return None
     except Exception:  # noqa: BLE001 - the process's edge: whatever it is, the supervisor is told
@@ -178,18 +128,39 @@ def _load(command: protocol.Load, outbox: Outbox) -> LoadedModel | None:
     return loaded
 
 
-def _render(command: protocol.Render, model: LoadedModel, watcher: JobWatcher) -> protocol.Event:
-    """The event that ends the render, whatever happens in it."""
+def _render(
+    command: protocol.Render,
+    model: LoadedModel,
+    finisher: Finisher,
+    watcher: JobWatcher,
+    outbox: Outbox,
+) -> None:
+    """The first half; return when the next clip may be begun."""
+
+    def finish() -> None:
+        with _told_how_it_ends(command, outbox):
+            outbox.send(clip.finish())
+
+    with _told_how_it_ends(command, outbox):
+        clip = denoise(command, model, watcher)
+        finisher.wait_until_free(watcher)
+        outbox.send(protocol.Denoised(job_id=command.job_id))
+        finisher.take(finish)
+
+
+@contextmanager
+def _told_how_it_ends(command: protocol.Render, outbox: Outbox) -> Iterator[None]:
+    """Whatever goes wrong in one half of a render is the end of that render, and of nothing else."""
     try:
-        return run(command, model, watcher)
+        yield
     except RenderCanceled:
-        return protocol.RenderCanceled(job_id=command.job_id)
+        outbox.send(protocol.RenderCanceled(job_id=command.job_id))
     except PromptreelError as error:
-        return _failed(command, error)
+        outbox.send(_failed(command, error))
     except Exception as error:  # noqa: BLE001 - the process's edge: the next render must find it alive
         _print_without_prompt(error, command)
         what = "ran out of memory" if _is_out_of_memory(error) else "failed unexpectedly"
-        return _failed(command, RenderCrashed(f"The render {what}."))
+        outbox.send(_failed(command, RenderCrashed(f"The render {what}.")))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -212,11 +183,7 @@ def _print_without_prompt(error: Exception, command: protocol.Render) -> None:
     for secret in (command.prompt, command.negative_prompt):
         if secret:
             text = text.replace(secret, "[prompt]")
-    _complain(text)
-
-
-def _complain(text: str) -> None:
-    print(f"render process: {text}", file=sys.stderr, flush=True)  # noqa: T201 - to the supervisor's log
+    complain(text)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from services.gpu_worker.event_stream import read_events
 from services.gpu_worker.memory import in_megabytes, memory_limit_bytes, wait_until_above
 from services.gpu_worker.protocol import (
     Cancel,
+    Denoised,
     Load,
     LoadFailed,
     LogLine,
@@ -55,7 +56,7 @@ _RENDER_ERRORS = (BackendUnavailable, InvalidRequest, ModelUnavailable, PromptRe
 
 log = structlog.get_logger("promptreel.supervisor")
 
-Listener = Callable[[Progress | LogLine], None]
+Listener = Callable[[Progress | LogLine | Denoised], None]
 
 
 class RenderStopped(Exception):
@@ -127,7 +128,7 @@ class Supervisor:
                 async for event in receive:
                     if event.job_id != command.job_id:
                         continue  # a late word about an earlier render
-                    if isinstance(event, Progress | LogLine):
+                    if isinstance(event, Progress | LogLine | Denoised):
                         listen(event)
                     else:
                         return _result(event)
@@ -280,7 +281,7 @@ def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) ->
 async def _end_of_render(job_id: str, events: ObjectReceiveStream[RenderEvent]) -> None:
     """Until the render has answered, or its process is gone."""
     async for event in events:
-        if event.job_id == job_id and not isinstance(event, Progress | LogLine):
+        if event.job_id == job_id and not isinstance(event, Progress | LogLine | Denoised):
             return
 
 

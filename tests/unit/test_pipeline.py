@@ -1,10 +1,13 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from services.gpu_worker.backends import find_backend
-from services.gpu_worker.pipeline.run import run
+from services.gpu_worker.pipeline.plan import make_plan
+from services.gpu_worker.pipeline.run import denoise
+from services.gpu_worker.pipeline.segments import denoise_segments
 from services.gpu_worker.pipeline.watcher import RenderCanceled
 from services.gpu_worker.protocol import Render
 from shared.errors import ModelUnavailable
@@ -19,6 +22,7 @@ class FakeModel:
 
     def __init__(self):
         self.segments = []
+        self.decoded = []
         self.steps_begun = 0
 
     def denoise(self, segment, watcher):
@@ -27,14 +31,16 @@ class FakeModel:
         for step in range(1, segment.steps + 1):
             self.steps_begun += 1
             watcher.step_done(step, segment.steps)
-        return FakeLatents(segment)
+        return FakeLatents(segment, self)
 
 
 class FakeLatents:
-    def __init__(self, segment):
+    def __init__(self, segment, model):
         self._segment = segment
+        self._model = model
 
     def decode(self, watcher):
+        self._model.decoded.append(self._segment)
         for fraction in (0.5, 1.0):
             watcher.decoded(fraction)
         segment = self._segment
@@ -59,6 +65,11 @@ class Notebook:
 
     def cancel_requested(self):
         return self._cancel_at is not None and self.reports[-1:] == [self._cancel_at]
+
+
+def run(command, model, watcher, **options):
+    """Both halves of a render, one after the other."""
+    return denoise(command, model, watcher, **options).finish()
 
 
 @pytest.fixture
@@ -152,8 +163,66 @@ def test_each_phase_is_timed(command):
 
     assert list(rendered.phase_seconds) == ["plan", "keyframes", "generation", "stitch"]
     assert rendered.phase_seconds["plan"] == 1.0
-    # The clock was looked at in between, once a step and once for the decoding.
-    assert rendered.phase_seconds["generation"] == 6.0
+    # The clock was looked at in between: in the first half once for the segment and once a step, in
+    # the second one when the decoding began and when it ended.
+    assert rendered.phase_seconds["generation"] == 5.0 + 3.0
+
+
+def test_the_wait_between_the_halves_is_in_no_phases_time(command):
+    now = 0.0
+    notebook = Notebook()
+
+    clip = denoise(command, FakeModel(), notebook, clock=lambda: now)
+    now = 100.0  # another clip was being finished
+    rendered = clip.finish()
+
+    assert set(rendered.phase_seconds.values()) == {0.0}
+    assert "frames decoded (0.00 s)" in notebook.lines
+
+
+def test_the_first_half_takes_every_step_and_decodes_and_writes_nothing(command, tmp_path):
+    model, notebook = FakeModel(), Notebook()
+
+    denoise(command, model, notebook)
+
+    assert model.steps_begun == command.steps
+    assert notebook.reports[-1] == ("generation", 3 / 4, 3, 3)
+    assert not model.decoded
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_second_half_asks_the_model_for_no_more_steps(command):
+    model = FakeModel()
+    clip = denoise(command, model, Notebook())
+    steps_begun = model.steps_begun
+
+    clip.finish()
+
+    assert len(model.decoded) == 1
+    assert model.steps_begun == steps_begun
+
+
+def test_a_cancel_between_the_halves_is_heard_before_anything_is_decoded(command, tmp_path):
+    model = FakeModel()
+    clip = denoise(command, model, Notebook(cancel_at=("generation", 3 / 4, 3, 3)))
+
+    with pytest.raises(RenderCanceled):
+        clip.finish()
+
+    assert not model.decoded
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_segments_are_shown_in_their_order(command):
+    segments = [replace(make_plan(command).segments[0], seed=seed) for seed in (7, 8)]
+    plan = replace(make_plan(command), segments=tuple(segments))
+    model = FakeModel()
+
+    denoised = denoise_segments(plan, model, Notebook(), clock=lambda: 0.0)
+    for segment in denoised:
+        segment.decode()
+
+    assert [segment.seed for segment in model.decoded] == [7, 8]
 
 
 def test_the_log_tells_the_story_without_prompt_or_path(command, tmp_path):
@@ -169,13 +238,14 @@ def test_the_log_tells_the_story_without_prompt_or_path(command, tmp_path):
     assert not any(word in log for word in ("elephant", "tigers", str(tmp_path)))
 
 
-def test_the_prompt_does_not_leak_through_a_segments_repr(command):
+def test_the_prompt_does_not_leak_through_a_repr(command):
     model = FakeModel()
 
-    run(command, model, Notebook())
+    clip = denoise(command, model, Notebook())
 
-    assert "elephant" not in repr(model.segments)
-    assert "tigers" not in repr(model.segments)
+    for text in (repr(model.segments), repr(clip)):
+        assert "elephant" not in text
+        assert "tigers" not in text
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from services.gpu_worker.protocol import (
     Cancel,
+    Denoised,
     Load,
     LoadFailed,
     LogLine,
@@ -58,6 +59,7 @@ EVENTS = [
     Progress(job_id="job-1", phase="generation", fraction=0.5, step=4, steps=8),
     Progress(job_id="job-1", phase="plan", fraction=1.0),
     LogLine(job_id="job-1", text="step 4/8"),
+    Denoised(job_id="job-1"),
     Rendered(
         job_id="job-1",
         files=(

@@ -1,73 +1,26 @@
 """Over real pipes, with the demo model: what the supervisor sees of the render process."""
 
-import itertools
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from services.gpu_worker.protocol import (
     Cancel,
+    Denoised,
     Load,
     LoadFailed,
     LogLine,
     Progress,
     Ready,
-    Render,
     RenderCanceled,
     Rendered,
-    RenderFailed,
-    parse_event,
 )
-
-REPOSITORY = Path(__file__).parents[2]
-PROMPT = "a red circle moves left"
-ENDINGS = (Rendered, RenderFailed, RenderCanceled)
-
-
-class Child:
-    def __init__(self, process):
-        self.process = process
-
-    def send(self, *commands):
-        self.process.stdin.write(b"".join(command.encode() for command in commands))
-        self.process.stdin.flush()
-
-    def next_event(self):
-        line = self.process.stdout.readline()
-        assert line, f"the process ended with {self.process.wait(timeout=10)}"
-        return parse_event(line)
-
-    def events_until(self, *kinds):
-        """The events up to and with the first of these kinds."""
-        events = [self.next_event()]
-        while not isinstance(events[-1], kinds):
-            events.append(self.next_event())
-        return events
-
-
-@contextmanager
-def _start(tmp_path, *, program=("-m", "services.gpu_worker.render_process")):
-    """A render process; its standard error is in ``tmp_path / "stderr"``."""
-    with (
-        (tmp_path / "stderr").open("wb") as stderr,
-        subprocess.Popen(
-            [sys.executable, *program],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        ) as process,
-    ):
-        try:
-            yield Child(process)
-        finally:
-            process.kill()
+from tests.unit.render_process_under_test import ENDINGS, PROMPT, REPOSITORY, orders, start
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +31,7 @@ def load(demo_model_dir):
 @pytest.fixture(scope="module")
 def loaded(load, tmp_path_factory):
     """One process with the model in memory, for the tests that leave it usable."""
-    with _start(tmp_path_factory.mktemp("process")) as child:
+    with start(tmp_path_factory.mktemp("process")) as child:
         child.send(load)
         assert isinstance(child.next_event(), Ready)
         yield child
@@ -86,36 +39,12 @@ def loaded(load, tmp_path_factory):
 
 @pytest.fixture
 def order(tmp_path):
-    numbers = itertools.count()
-
-    def make(**changes):
-        number = next(numbers)
-        work_dir = tmp_path / str(number)
-        work_dir.mkdir()
-        fields = {
-            "job_id": f"{tmp_path.name}-{number}",
-            "prompt": PROMPT,
-            "negative_prompt": "",
-            "seed": 1,
-            "frames": 5,
-            "fps": 16,
-            "native_width": 64,
-            "native_height": 48,
-            "output_width": 128,
-            "output_height": 96,
-            "steps": 2,
-            "guidance_scale": 5.0,
-            "flow_shift": 3.0,
-            "work_dir": work_dir,
-        }
-        return Render(**(fields | changes))
-
-    return make
+    return orders(tmp_path)
 
 
 def test_it_loads_and_then_renders_what_it_is_told(load, order, tmp_path):
     render = order()
-    with _start(tmp_path) as child:
+    with start(tmp_path) as child:
         child.send(load, render)
         ready, *events = child.events_until(*ENDINGS)
 
@@ -125,7 +54,7 @@ def test_it_loads_and_then_renders_what_it_is_told(load, order, tmp_path):
     *reports, rendered = events
     assert isinstance(rendered, Rendered)
     assert all(event.job_id == render.job_id for event in events)
-    assert {type(event) for event in reports} == {Progress, LogLine}
+    assert {type(event) for event in reports} == {Progress, LogLine, Denoised}
     assert {file.path for file in rendered.files} == set(render.work_dir.iterdir())
 
 
@@ -155,13 +84,41 @@ def test_a_cancel_stops_a_render_between_two_steps_and_the_next_one_goes_well(lo
     assert list(endless.work_dir.iterdir()) == []
 
 
-def test_a_render_canceled_while_it_waits_is_not_begun(loaded, order):
-    first, waiting = order(steps=30), order()
+def test_a_render_canceled_while_it_waits_is_ended_at_once_and_not_begun(loaded, order):
+    first, waiting = order(steps=1000), order()
 
-    loaded.send(first, waiting, Cancel(job_id=waiting.job_id))
-    loaded.events_until(*ENDINGS)
+    loaded.send(first, waiting)
+    loaded.events_until(Progress)
+    loaded.send(Cancel(job_id=waiting.job_id))
 
-    assert loaded.next_event() == RenderCanceled(job_id=waiting.job_id)
+    assert loaded.events_until(*ENDINGS)[-1] == RenderCanceled(job_id=waiting.job_id)
+    loaded.send(Cancel(job_id=first.job_id))
+    rest = loaded.events_until(*ENDINGS)
+    assert rest[-1] == RenderCanceled(job_id=first.job_id)
+    assert {event.job_id for event in rest} == {first.job_id}
+
+
+def test_two_clips_at_once_are_byte_for_byte_what_each_is_alone(loaded, order):
+    prompts = {"prompt": "a green square", "seed": 2, "frames": 9}
+    alone, alone_too = order(), order(**prompts)
+    for command in (alone, alone_too):
+        loaded.send(command)
+        loaded.events_until(*ENDINGS)
+    # Decoded and encoded beside the other one, before it and after it.
+    beside = [order(), order(**prompts), order(), order(**prompts)]
+
+    loaded.send(*beside)
+    endings = [loaded.events_until(*ENDINGS)[-1] for _ in beside]
+
+    assert [event.job_id for event in endings] == [command.job_id for command in beside]
+    assert all(isinstance(event, Rendered) for event in endings)
+    for command, same in zip(beside, [alone, alone_too] * 2, strict=True):
+        assert files_of(command) == files_of(same)
+    assert files_of(alone) != files_of(alone_too)
+
+
+def files_of(command):
+    return {path.name: path.read_bytes() for path in command.work_dir.iterdir()}
 
 
 def test_a_cancel_for_another_job_or_an_old_attempt_changes_nothing(loaded, order):
@@ -192,7 +149,7 @@ def test_a_crash_in_a_render_is_told_without_prompt_or_path_and_survived(loaded,
 
 
 def test_a_missing_model_is_told_with_how_to_get_it(load, tmp_path):
-    with _start(tmp_path) as child:
+    with start(tmp_path) as child:
         child.send(load.model_copy(update={"model_dir": tmp_path / "nowhere"}))
         (failed,) = child.events_until(LoadFailed)
         code = child.process.wait(timeout=10)
@@ -204,7 +161,7 @@ def test_a_missing_model_is_told_with_how_to_get_it(load, tmp_path):
 
 
 def test_the_end_of_input_ends_it_even_in_the_middle_of_a_render(load, order, tmp_path):
-    with _start(tmp_path) as child:
+    with start(tmp_path) as child:
         child.send(load, order(steps=1000))
         child.events_until(Progress)
         child.process.stdin.close()
@@ -215,7 +172,7 @@ def test_the_end_of_input_ends_it_even_in_the_middle_of_a_render(load, order, tm
 
 
 def test_sigterm_ends_it_even_in_the_middle_of_a_render(load, order, tmp_path):
-    with _start(tmp_path) as child:
+    with start(tmp_path) as child:
         child.send(load, order(steps=1000))
         child.events_until(Progress)
         child.process.terminate()
@@ -241,22 +198,22 @@ def test_what_libraries_print_does_not_get_into_the_channel(load, order, tmp_pat
             """
             import os, subprocess, sys
             from services.gpu_worker import render_process
-            quiet_run = render_process.run
+            quiet_denoise = render_process.denoise
 
-            def noisy_run(*arguments):
+            def noisy_denoise(*arguments):
                 print("noise from print")
                 sys.stdout.flush()
                 os.write(1, b"noise from a C library\\n")
                 subprocess.run(["sh", "-c", "cat; echo noise from a child"], check=True)
-                return quiet_run(*arguments)
+                return quiet_denoise(*arguments)
 
-            render_process.run = noisy_run
+            render_process.denoise = noisy_denoise
             sys.exit(render_process.main())
             """
         )
     )
     launcher = f"import sys, runpy; sys.path.insert(0, '.'); runpy.run_path({str(program)!r})"
-    with _start(tmp_path, program=("-c", launcher)) as child:
+    with start(tmp_path, program=("-c", launcher)) as child:
         child.send(load, order())
         events = child.events_until(*ENDINGS)
 
@@ -273,16 +230,16 @@ def test_a_traceback_goes_to_standard_error_without_the_prompt(load, order, tmp_
             import sys
             from services.gpu_worker import render_process
 
-            def failing_run(command, *_):
+            def failing_denoise(command, *_):
                 raise ValueError(f"cannot make sense of {command.prompt!r}")
 
-            render_process.run = failing_run
+            render_process.denoise = failing_denoise
             sys.exit(render_process.main())
             """
         )
     )
     launcher = f"import sys, runpy; sys.path.insert(0, '.'); runpy.run_path({str(program)!r})"
-    with _start(tmp_path, program=("-c", launcher)) as child:
+    with start(tmp_path, program=("-c", launcher)) as child:
         child.send(load, order())
         failed = child.events_until(*ENDINGS)[-1]
 
@@ -309,17 +266,17 @@ def test_a_render_without_memory_says_so(load, order, tmp_path, error):
             import sys
             from services.gpu_worker import render_process
 
-            def hungry_run(*_):
+            def hungry_denoise(*_):
                 import torch
                 raise {error}
 
-            render_process.run = hungry_run
+            render_process.denoise = hungry_denoise
             sys.exit(render_process.main())
             """
         )
     )
     launcher = f"import sys, runpy; sys.path.insert(0, '.'); runpy.run_path({str(program)!r})"
-    with _start(tmp_path, program=("-c", launcher)) as child:
+    with start(tmp_path, program=("-c", launcher)) as child:
         child.send(load, order())
         failed = child.events_until(*ENDINGS)[-1]
 
@@ -335,7 +292,7 @@ def test_the_kernel_is_offered_the_render_process_before_the_worker(loaded):
 
 @pytest.mark.parametrize("first", [b"Hello?\n", b'{"type": "render"}\n'])
 def test_a_line_that_is_no_command_ends_it(tmp_path, first):
-    with _start(tmp_path) as child:
+    with start(tmp_path) as child:
         child.process.stdin.write(first)
         child.process.stdin.flush()
 

@@ -1,21 +1,35 @@
 """Stage 3, generation: every segment of the plan, through the model."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from services.gpu_worker.backends.backend import Frames, LoadedModel
+from services.gpu_worker.backends.backend import Frames, Latents, LoadedModel
 from services.gpu_worker.pipeline.plan import Plan
 from services.gpu_worker.pipeline.watcher import Watcher, stop_if_canceled
 
 
-def render_segments(
+def denoise_segments(
     plan: Plan, model: LoadedModel, watcher: Watcher, *, clock: Callable[[], float]
-) -> tuple[Frames, ...]:
-    """The frames of each segment. Raises ``RenderCanceled`` between two steps."""
-    frames = []
+) -> tuple["DenoisedSegment", ...]:
+    """The latents of each segment. Raises ``RenderCanceled`` between two steps."""
+    segments = []
     for segment in plan.segments:
         reporter = _SegmentReporter(watcher, clock)
-        frames.append(model.denoise(segment, reporter).decode(reporter))
-    return tuple(frames)
+        segments.append(DenoisedSegment(model.denoise(segment, reporter), reporter))
+    return tuple(segments)
+
+
+@dataclass(frozen=True)
+class DenoisedSegment:
+    """One piece of a clip in latents, far smaller than its frames."""
+
+    _latents: Latents
+    _reporter: "_SegmentReporter"
+
+    def decode(self) -> Frames:
+        """The segment's frames. Raises ``RenderCanceled`` between two pieces."""
+        self._reporter.decoding()
+        return self._latents.decode(self._reporter)
 
 
 class _SegmentReporter:
@@ -38,6 +52,10 @@ class _SegmentReporter:
         self._steps = steps
         self._watcher.progress("generation", step / (steps + 1), step=step, steps=steps)
         self._watcher.log(f"step {step}/{steps} ({self._lap_seconds():.2f} s)")
+
+    def decoding(self) -> None:
+        """Decoding begins: what it has waited for that is not in its time."""
+        self._lap_seconds()
 
     def decoded(self, fraction: float) -> None:
         stop_if_canceled(self._watcher)
