@@ -9,7 +9,7 @@ import anyio
 import structlog
 
 from services.gpu_worker.port_calls import call_port, insist
-from services.gpu_worker.protocol import Denoised, LogLine, Progress
+from services.gpu_worker.protocol import LogLine, Progress, RenderNews
 from shared.errors import JobNotFound, LeaseLost, PromptreelError, TransientError
 from shared.job import Job, Lease, Phase
 from shared.ports import Delivery
@@ -52,7 +52,7 @@ class Attempt:
         self._lines: deque[str] = deque(maxlen=wiring.config.limits.log_lines_per_job)
         self._renewed_at = self._reported_at = time.monotonic()
 
-    def hear(self, event: Progress | LogLine | Denoised) -> None:
+    def hear(self, event: RenderNews) -> None:
         """Note what the render says; it is stored at the next tick."""
         if isinstance(event, LogLine):
             self._lines.append(event.text[:_LINE_CHARS])

@@ -11,7 +11,8 @@ import structlog
 from services.gpu_worker.attempt import Attempt, StopReason
 from services.gpu_worker.port_calls import call_port, insist
 from services.gpu_worker.protocol import Render, Rendered
-from services.gpu_worker.supervisor import RenderStopped, Supervisor
+from services.gpu_worker.render_outcome import RenderStopped
+from services.gpu_worker.supervisor import Supervisor
 from services.gpu_worker.upload import Upload
 from services.gpu_worker.workspace import job_folder
 from shared.catalog import CATALOG, Model

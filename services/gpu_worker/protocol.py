@@ -152,8 +152,10 @@ class RenderCanceled(_Line):
     job_id: str
 
 
-# What is said about one render.
-RenderEvent = Progress | LogLine | Denoised | Rendered | RenderFailed | RenderCanceled
+# What is said about one render, until how it ended.
+RenderNews = Progress | LogLine | Denoised
+RenderEnd = Rendered | RenderFailed | RenderCanceled
+RenderEvent = RenderNews | RenderEnd
 Event = Annotated[Ready | LoadFailed | RenderEvent, Field(discriminator="type")]
 
 

@@ -22,27 +22,18 @@ from services.gpu_worker.event_stream import read_events
 from services.gpu_worker.memory import in_megabytes, memory_limit_bytes, wait_until_above
 from services.gpu_worker.protocol import (
     Cancel,
-    Denoised,
     Load,
     LoadFailed,
-    LogLine,
-    Progress,
     Ready,
     Render,
-    RenderCanceled,
     Rendered,
+    RenderEnd,
     RenderEvent,
-    RenderFailed,
+    RenderNews,
 )
+from services.gpu_worker.render_outcome import RenderInterrupted, result_of
 from shared.config import Config
-from shared.errors import (
-    BackendUnavailable,
-    InvalidRequest,
-    ModelUnavailable,
-    PromptreelError,
-    PromptRefused,
-    RenderCrashed,
-)
+from shared.errors import ModelUnavailable, RenderCrashed
 
 RENDER_PROCESS = (sys.executable, "-m", "services.gpu_worker.render_process")
 
@@ -51,20 +42,18 @@ _RESTART_SECONDS_MAX = 30.0
 # A process that has closed its end of the pipe is given this long to be dead.
 _DYING_SECONDS = 0.5
 _UNKNOWN_CAUSE = "The render process ended unexpectedly."
-# What a render may say went wrong; anything else is a crash.
-_RENDER_ERRORS = (BackendUnavailable, InvalidRequest, ModelUnavailable, PromptRefused)
 
 log = structlog.get_logger("promptreel.supervisor")
 
-Listener = Callable[[Progress | LogLine | Denoised], None]
-
-
-class RenderStopped(Exception):
-    """The render process stopped the render as it was told to."""
+Listener = Callable[[RenderNews], None]
 
 
 class Supervisor:
-    """Keeps one render process alive, its model loaded; gives it one render at a time."""
+    """Keeps one render process alive, its model loaded; passes on what it says of each render.
+
+    The process begins renders in the order they are given, each when it has said that the one before is
+    ``Denoised``, or has ended.
+    """
 
     def __init__(
         self,
@@ -82,7 +71,9 @@ class Supervisor:
         self._command = command
         self._process: Process | None = None
         self._ready = anyio.Event()
-        self._listener: MemoryObjectSendStream[RenderEvent] | None = None
+        self._telling = anyio.Lock()
+        self._listeners: dict[str, MemoryObjectSendStream[RenderEvent]] = {}  # by job
+        self._ended_for: str | None = None  # the job whose render would not stop
         self._cause_of_death = _UNKNOWN_CAUSE  # of the last process, to be read by a job's owner
         self._ending = False
         self.device: str | None = None  # of the last process that was ready
@@ -115,35 +106,37 @@ class Supervisor:
             self._kill(self._process, "The worker stops.")
 
     async def render(self, command: Render, listen: Listener) -> Rendered:
-        """Render one clip. Cancelling this call stops the render, gently at first.
+        """Render one clip of a job that has no other in work. Cancelling this call stops it.
 
-        Raises ``RenderCrashed`` when the process died, or what the render said went wrong.
+        Raises ``RenderCrashed`` when the process died, ``RenderInterrupted`` when it was ended for
+        another job's sake, or what the render said went wrong.
         """
         await self.wait_ready()
         send, receive = anyio.create_memory_object_stream[RenderEvent](math.inf)
-        self._listener = send
+        self._listeners[command.job_id] = send
         with send, receive:
             try:
-                await self._tell(command)
+                if not await self._tell(command):
+                    send.close()
                 async for event in receive:
-                    if event.job_id != command.job_id:
-                        continue  # a late word about an earlier render
-                    if isinstance(event, Progress | LogLine | Denoised):
-                        listen(event)
-                    else:
-                        return _result(event)
+                    if isinstance(event, RenderEnd):
+                        return result_of(event)
+                    listen(event)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
                     await self._stop(command.job_id, receive)
                 raise
             finally:
-                self._listener = None
+                del self._listeners[command.job_id]
+        if self._ended_for not in (None, command.job_id):
+            raise RenderInterrupted
         raise RenderCrashed(self._cause_of_death)
 
     async def _live_once(self) -> bool:
         """One process from start to end; True if it ever had its model loaded."""
         refusal: str | None = None
         self._cause_of_death = _UNKNOWN_CAUSE
+        self._ended_for = None
         with anyio.CancelScope(deadline=anyio.current_time() + self._load_timeout_seconds) as load:
             # A session of its own: Ctrl-C in a terminal reaches the worker, which decides.
             async with await anyio.open_process(
@@ -154,8 +147,8 @@ class Supervisor:
                     refusal = await self._watch(process, load)
                 finally:
                     self._process = None
-                    if self._listener is not None:
-                        self._listener.close()
+                    for listener in self._listeners.values():
+                        listener.close()
                     self._kill(process, _UNKNOWN_CAUSE)
         if refusal is not None:
             raise ModelUnavailable(refusal)
@@ -218,44 +211,49 @@ class Supervisor:
         log.info("model loaded", device=event.device, seconds=event.load_seconds)
 
     async def _pass_on(self, event: RenderEvent) -> None:
-        if self._listener is not None:
+        listener = self._listeners.get(event.job_id)
+        if listener is not None:  # else a late word about an earlier render
             # Closed: the render was given up, and what it still says is nobody's business.
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await self._listener.send(event)
+                await listener.send(event)
 
-    async def _tell(self, command: Load | Render | Cancel) -> None:
+    async def _tell(self, command: Load | Render | Cancel) -> bool:
+        """Whether there was a process to tell; if it has just died, who listens to it is told so."""
         process = self._process
         if process is None or process.stdin is None:
-            raise RenderCrashed(self._cause_of_death)
-        # Broken: it just died; whoever listens to it is told by its end.
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await process.stdin.send(command.encode())
+            return False
+        async with self._telling:  # One line must not come into the middle of another.
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await process.stdin.send(command.encode())
+        return True
 
     async def _stop(self, job_id: str, events: ObjectReceiveStream[RenderEvent]) -> None:
-        """Between two steps if it listens, by SIGTERM if not, by SIGKILL at last."""
-        process = self._process
-        if process is None or await self._asked_to_stop(job_id, events):
-            return
-        self._kill(process, "The render did not stop when it was told to.")
-        # Until it is known to be gone: the next render must not be given to it.
-        async for _ in events:
-            pass
+        """Between two steps if it listens, by SIGTERM if not, by SIGKILL at last.
 
-    async def _asked_to_stop(self, job_id: str, events: ObjectReceiveStream[RenderEvent]) -> bool:
-        """Whether it did within the grace it has for each way of asking."""
-        with anyio.move_on_after(self._grace_seconds):
-            with suppress(RenderCrashed):
-                await self._tell(Cancel(job_id=job_id))
-            await _end_of_render(job_id, events)
-            return True
+        The signals end the whole process: other renders in it are interrupted.
+        """
+        process = self._process
+        if process is None or await self._stops_when_told(job_id, events):
+            return
         log.warning("render does not stop", escalation="terminate")
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+        self._ended_for = job_id
+        with suppress(ProcessLookupError):
+            process.terminate()
+        # Until it is known to be gone: the next render must not be given to it.
         with anyio.move_on_after(self._grace_seconds):
-            await _end_of_render(job_id, events)
-            return True
+            await _end_of_process(events)
+            return
         log.warning("render does not stop", escalation="kill")
+        self._kill(process, "The render did not stop when it was told to.")
+        await _end_of_process(events)
+
+    async def _stops_when_told(self, job_id: str, events: ObjectReceiveStream[RenderEvent]) -> bool:
+        with anyio.move_on_after(self._grace_seconds):
+            await self._tell(Cancel(job_id=job_id))
+            async for event in events:
+                if isinstance(event, RenderEnd):
+                    break
+            return True
         return False
 
 
@@ -278,25 +276,7 @@ def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) ->
     )
 
 
-async def _end_of_render(job_id: str, events: ObjectReceiveStream[RenderEvent]) -> None:
-    """Until the render has answered, or its process is gone."""
-    async for event in events:
-        if event.job_id == job_id and not isinstance(event, Progress | LogLine | Denoised):
-            return
-
-
-def _result(event: Rendered | RenderFailed | RenderCanceled) -> Rendered:
-    match event:
-        case Rendered():
-            return event
-        case RenderCanceled():
-            raise RenderStopped
-        case RenderFailed():
-            raise _render_error(event)
-
-
-def _render_error(event: RenderFailed) -> PromptreelError:
-    for error_class in _RENDER_ERRORS:
-        if error_class.code == event.code:
-            return error_class(event.message)
-    return RenderCrashed(event.message)
+async def _end_of_process(events: ObjectReceiveStream[RenderEvent]) -> None:
+    """Until nothing can be said any more."""
+    async for _ in events:
+        pass

@@ -2,6 +2,8 @@
 
 ok        reports progress and renders three small files
 slow      renders for ever, stops when it is told to
+finish    leaves the device at once; is finished when there is a file ``go`` in its work directory
+linger    leaves the device at once and is never finished; ends by SIGTERM
 encode    has begun to write its video, stops when it is told to
 hang      hears no cancel, ends by SIGTERM
 deaf      hears neither, ends by SIGKILL only
@@ -27,15 +29,40 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 UNSAID = []
+NEWS = threading.Condition()
+ORDERED = []
+CANCELED = set()
+SAYING = threading.Lock()
 
 
 def write(text):
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    with SAYING:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def listen():
+    for line in sys.stdin:
+        command = json.loads(line)
+        with NEWS:
+            if command["type"] == "cancel":
+                CANCELED.add(command["job_id"])
+            else:
+                CANCELED.discard(command.get("job_id"))
+                ORDERED.append(command)
+            NEWS.notify_all()
+    os._exit(0)  # The worker is gone.
+
+
+def next_order():
+    with NEWS:
+        NEWS.wait_for(lambda: ORDERED)
+        return ORDERED.pop(0)
 
 
 def say(**event):
@@ -73,8 +100,29 @@ def succeed(command):
 
 
 def stop_when_told(command):
-    sys.stdin.readline()  # the cancel
-    say(type="render_canceled", job_id=command["job_id"])
+    job_id = command["job_id"]
+    with NEWS:
+        NEWS.wait_for(lambda: job_id in CANCELED)
+    say(type="render_canceled", job_id=job_id)
+
+
+def finish(command):
+    say(type="denoised", job_id=command["job_id"])
+    threading.Thread(target=finish_when_let, args=(command,), daemon=True).start()
+
+
+def finish_when_let(command):
+    job_id = command["job_id"]
+    while not (Path(command["work_dir"]) / "go").exists():
+        with NEWS:
+            if NEWS.wait_for(lambda: job_id in CANCELED, timeout=0.02):
+                say(type="render_canceled", job_id=job_id)
+                return
+    succeed(command)
+
+
+def linger(command):
+    say(type="denoised", job_id=command["job_id"])
 
 
 def encode(command):
@@ -119,7 +167,7 @@ def devour(_command):
 
 
 def end_as_if_all_were_well(_command):
-    sys.exit(0)
+    os._exit(0)
 
 
 def freeze(_command):
@@ -167,6 +215,8 @@ def spawn(command):
 PROMPTS = {
     "ok": succeed,
     "slow": stop_when_told,
+    "finish": finish,
+    "linger": linger,
     "encode": encode,
     "hang": hang,
     "deaf": ignore_sigterm,
@@ -185,16 +235,17 @@ PROMPTS = {
     "spawn": spawn,
 }
 
-for line in sys.stdin:
-    command = json.loads(line)
+threading.Thread(target=listen, daemon=True).start()
+while True:
+    command = next_order()
     if command["type"] == "load":
         fragile = Path(command["model_dir"]) / "fragile"
         if fragile.exists():
             fragile.unlink()
-            sys.exit(1)
+            os._exit(1)
         if command["device"] == "cuda":
             say(type="load_failed", message="There is no CUDA device here.")
         else:
             say(type="ready", device="scripted", load_seconds=0.01)
-    elif command["type"] == "render":
+    else:
         render(command)
