@@ -71,6 +71,7 @@ class Worker(_Section):
     memory_limit_mb: Count | None = None
     load_timeout_seconds: Seconds = 300
     max_attempts: Count = 3
+    jobs_at_once: int = Field(default=4, ge=1, le=4)
     sweep_seconds: Seconds = 5
     metrics_port: int | None = Field(default=8001, gt=0, le=65535)
 

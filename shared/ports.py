@@ -31,7 +31,7 @@ class WorkerBeat:
     model: str
     device: str | None  # known once the model is loaded
     model_loaded: bool
-    job_id: str | None  # what it renders now
+    job_id: str | None  # of the jobs it has in work, the one it has begun last
     seen_at: datetime
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 
@@ -9,7 +10,7 @@ import anyio
 import structlog
 
 from services.gpu_worker.port_calls import call_port, insist
-from services.gpu_worker.protocol import LogLine, Progress, RenderNews
+from services.gpu_worker.protocol import Denoised, LogLine, Progress, RenderNews
 from shared.errors import JobNotFound, LeaseLost, PromptreelError, TransientError
 from shared.job import Job, Lease, Phase
 from shared.ports import Delivery
@@ -30,13 +31,21 @@ log = structlog.get_logger("promptreel.attempt")
 class StopReason(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     LEASE_LOST = "lease_lost"
-    SHUTDOWN = "shutdown"
+    HANDED_BACK = "handed_back"
 
 
 class Attempt:
     """All writes about a running job go through here, one at a time."""
 
-    def __init__(self, job: Job, lease: Lease, delivery: Delivery, wiring: Wiring) -> None:
+    def __init__(
+        self,
+        job: Job,
+        lease: Lease,
+        delivery: Delivery,
+        wiring: Wiring,
+        *,
+        leave_device: Callable[[], None],
+    ) -> None:
         self.job = job
         self.token = lease.token
         self.delivery = delivery
@@ -45,6 +54,10 @@ class Attempt:
         self.scope = anyio.CancelScope()
         # Its outcome is known and on its way to the store: too late for any stop.
         self.is_settling = False
+        # Nothing of it is left in this worker: neither its folder nor its render.
+        self.over = anyio.Event()
+        # The next job may be begun. Called as soon as that is true, and perhaps again.
+        self.leave_device = leave_device
         self._wiring = wiring
         self._writing = anyio.Lock()
         self._progress: tuple[Phase, float] | None = None
@@ -54,10 +67,13 @@ class Attempt:
 
     def hear(self, event: RenderNews) -> None:
         """Note what the render says; it is stored at the next tick."""
-        if isinstance(event, LogLine):
-            self._lines.append(event.text[:_LINE_CHARS])
-        elif isinstance(event, Progress):
-            self._progress = (Phase(event.phase), event.fraction)
+        match event:
+            case LogLine():
+                self._lines.append(event.text[:_LINE_CHARS])
+            case Progress():
+                self._progress = (Phase(event.phase), event.fraction)
+            case Denoised():
+                self.leave_device()
 
     def note(self, line: str) -> None:
         """Add a line of our own to the job's log."""
@@ -97,13 +113,19 @@ class Attempt:
         except (LeaseLost, JobNotFound):
             self.stop(StopReason.LEASE_LOST)
 
-    async def hand_back(self, *, seconds: float) -> None:
-        """The worker goes down: give job and message to the next one, then stop. Costs no attempt."""
+    def give_up(self, why: str) -> bool:
+        """From here on nothing is told about the job but that it is handed back, which is to follow.
+
+        False if it is ending by itself already.
+        """
         if self.stop_reason is not None or self.is_settling:
-            return  # It is ending by itself.
-        # From here on nothing else is told about the job, whatever becomes of the render.
-        self.stop_reason = StopReason.SHUTDOWN
-        self.note("handed back: the worker stops")
+            return False
+        self.stop_reason = StopReason.HANDED_BACK
+        self.note(f"handed back: {why}")
+        return True
+
+    async def hand_back(self, *, seconds: float) -> None:
+        """Given up: give job and message to whoever comes next, then stop. Costs no attempt."""
         release = partial(self._wiring.lifecycle.release, self.job.id, token=self.token)
         again = partial(self._wiring.queue.release, self.delivery, delay_seconds=0)
         try:

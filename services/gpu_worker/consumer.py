@@ -7,11 +7,13 @@ from pathlib import Path
 
 import anyio
 import structlog
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
 
 from services.gpu_worker.attempt import Attempt, StopReason
 from services.gpu_worker.port_calls import call_port, insist
 from services.gpu_worker.protocol import Render, Rendered
-from services.gpu_worker.render_outcome import RenderStopped
+from services.gpu_worker.render_outcome import RenderInterrupted, RenderStopped
 from services.gpu_worker.supervisor import Supervisor
 from services.gpu_worker.upload import Upload
 from services.gpu_worker.workspace import job_folder
@@ -32,16 +34,31 @@ from shared.wiring import Wiring
 
 # How long a finished render waits for a store that does not answer.
 _SETTLE_SECONDS = 20.0
-# What a worker that goes down has left to hand its job back, or to settle it.
+# What a worker that goes down has left to hand its jobs back, or to settle them.
 _STOP_SECONDS = 2.0
-# Files stored at the same time: one, and what was given up and is still on its way.
-_UPLOAD_THREADS = 4
+# Files stored at the same time: one a job, and what was given up and is still on its way.
+_UPLOAD_THREADS_TO_SPARE = 3
+
+_WORKER_STOPS = "the worker stops"
 
 log = structlog.get_logger("promptreel.consumer")
 
 
+class _Turn:
+    """A job's turn on the device; the next one's comes when it is over."""
+
+    def __init__(self, status: TaskStatus[None]) -> None:
+        self._status = status
+        self._is_over = False
+
+    def end(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._status.started()
+
+
 class Consumer:
-    """Takes deliveries one at a time, as the supervisor renders one at a time."""
+    """Has several jobs in work: one on the device, those before it being finished and settled."""
 
     def __init__(
         self,
@@ -57,44 +74,59 @@ class Consumer:
         self._instance = instance
         self._workspace = workspace
         self._catalog = catalog
-        self._upload_threads = anyio.CapacityLimiter(_UPLOAD_THREADS)
-        self._attempt: Attempt | None = None
+        self._jobs_at_once = wiring.config.worker.jobs_at_once
+        self._upload_threads = anyio.CapacityLimiter(self._jobs_at_once + _UPLOAD_THREADS_TO_SPARE)
+        self._deliveries = 0  # being seen through
+        self._one_is_through = anyio.Event()
+        self._attempts: list[Attempt] = []  # in the order of their claims
         self._stopping = False
-        self._idle = anyio.Event()
-        self._idle.set()
 
     @property
     def job_id(self) -> str | None:
-        """The job in work."""
-        return self._attempt.job.id if self._attempt else None
+        """Of the jobs in work, the one begun last: the device's, if it is anyone's."""
+        return self._attempts[-1].job.id if self._attempts else None
 
-    async def consume(self, delivery: Delivery) -> None:
+    async def wait_for_room(self) -> None:
+        """Until there are fewer deliveries than a worker may have."""
+        while self._deliveries >= self._jobs_at_once:
+            await self._one_is_through.wait()
+
+    async def consume(
+        self, delivery: Delivery, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED
+    ) -> None:
         """See one delivery through. Raises ``TransientError`` only if it could not be answered.
 
-        Call ``hand_back`` before you cancel this: what is claimed would wait for its lease to end.
+        As a task it has started when the device is free for the next delivery. Call ``hand_back``
+        before you cancel this: what is claimed would wait for its lease to end.
         """
-        self._idle = anyio.Event()
+        turn = _Turn(task_status)
+        self._deliveries += 1
         try:
-            self._attempt = await self._begin(delivery)
-            if self._attempt is not None:
-                await self._see_through(self._attempt)
+            attempt = await self._begin(delivery, turn)
+            if attempt is not None:
+                await self._see_through(attempt)
         finally:
-            self._attempt = None
-            self._idle.set()
+            self._deliveries -= 1
+            self._one_is_through.set()
+            self._one_is_through = anyio.Event()
+            turn.end()
 
     async def hand_back(self) -> None:
-        """The worker goes down: its job is back in the queue, or settled, when this returns.
+        """The worker goes down: its jobs are back in the queue, or settled, when this returns.
 
-        A store that does not answer is not waited for: then the lease expires.
+        A store that does not answer is not waited for: then the leases expire.
         """
         self._stopping = True
+        given_up = [each for each in self._attempts if each.give_up(_WORKER_STOPS)]
         self._supervisor.end()
         with anyio.move_on_after(_STOP_SECONDS):
-            if self._attempt is not None:
-                await self._attempt.hand_back(seconds=_STOP_SECONDS)
-            await self._idle.wait()
+            async with anyio.create_task_group() as tasks:
+                for attempt in given_up:
+                    tasks.start_soon(partial(attempt.hand_back, seconds=_STOP_SECONDS))
+            while self._deliveries:
+                await self._one_is_through.wait()
 
-    async def _begin(self, delivery: Delivery) -> Attempt | None:
+    async def _begin(self, delivery: Delivery, turn: _Turn) -> Attempt | None:
         """Claim the job; None if it is not ours, and the queue is told."""
         queue, job_id = self._wiring.queue, delivery.message.job_id
         release = partial(queue.release, delivery)
@@ -115,8 +147,9 @@ class Consumer:
         if job.lease is None:
             await call_port(partial(queue.acknowledge, delivery))
             return None
-        attempt = Attempt(job, job.lease, delivery, self._wiring)
+        attempt = Attempt(job, job.lease, delivery, self._wiring, leave_device=turn.end)
         if self._stopping:  # since the claim was sent
+            attempt.give_up(_WORKER_STOPS)
             await attempt.hand_back(seconds=_STOP_SECONDS)
             await attempt.flush()
             return None
@@ -127,27 +160,47 @@ class Consumer:
 
     async def _see_through(self, attempt: Attempt) -> None:
         upload = Upload(attempt.job, self._wiring, threads=self._upload_threads)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(attempt.tend)
-            outcome = await self._render_and_store(attempt, upload)
-            attempt.is_settling = True
-            await attempt.flush()
-            tasks.cancel_scope.cancel()
-        await self._settle(attempt, upload, outcome)
+        self._attempts.append(attempt)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(attempt.tend)
+                outcome = await self._render_and_store(attempt, upload)
+                attempt.is_settling = True
+                await attempt.flush()
+                tasks.cancel_scope.cancel()
+            await self._settle(attempt, upload, outcome)
+        finally:
+            self._attempts.remove(attempt)
+            attempt.over.set()
+
+    async def _end_earlier(self, attempt: Attempt) -> None:
+        """This worker may still have one of the same job, whose lease it has lost unawares."""
+        for earlier in self._attempts[: self._attempts.index(attempt)]:
+            if earlier.job.id == attempt.job.id:
+                earlier.stop(StopReason.LEASE_LOST)
+                await earlier.over.wait()
 
     async def _render_and_store(self, attempt: Attempt, upload: Upload) -> Callable[[], Job] | None:
         """The call that tells the store how it ended; None if there is nothing to tell."""
         lifecycle, job, token = self._wiring.lifecycle, attempt.job, attempt.token
         summary: RenderSummary | None = None
         error: PromptreelError = RenderCrashed("The render ended without a result.")
-        with job_folder(self._workspace, job.id) as folder, attempt.scope:
+        interrupted = False
+        with attempt.scope:
+            await self._end_earlier(attempt)
             try:
-                summary = await self._render(attempt, upload, folder)
+                with job_folder(self._workspace, job.id) as folder:
+                    summary = await self._render(attempt, upload, folder)
             except PromptreelError as raised:
                 error = raised
             except RenderStopped:
                 error = RenderCrashed("The render stopped without being asked to.")
-        if attempt.stop_reason is StopReason.SHUTDOWN:
+            except RenderInterrupted:
+                interrupted = True
+        attempt.leave_device()
+        if interrupted and attempt.give_up("another job's render had to be killed"):
+            await attempt.hand_back(seconds=_SETTLE_SECONDS)
+        if attempt.stop_reason is StopReason.HANDED_BACK:
             return None  # `hand_back` tells, and has begun to.
         if summary is not None:
             attempt.note(f"finished in {summary.generation_seconds:.1f} s")
@@ -175,6 +228,7 @@ class Consumer:
         except TimeoutError:
             limit = model.max_render_seconds
             raise RenderTimedOut(f"The render took longer than {limit} seconds.") from None
+        attempt.leave_device()
         generation_seconds = time.monotonic() - started
         upload_seconds = await self._store(attempt, upload, rendered)
         return RenderSummary(
@@ -214,7 +268,7 @@ class Consumer:
         answer = self._wiring.queue.acknowledge
         if job is not None and job.status is JobStatus.QUEUED:
             answer = self._wiring.queue.release
-        if attempt.stop_reason is not StopReason.SHUTDOWN:  # `hand_back` has told the queue.
+        if attempt.stop_reason is not StopReason.HANDED_BACK:  # `hand_back` has told the queue.
             await call_port(partial(answer, attempt.delivery))
         if job is None or job.status is not JobStatus.FINISHED:
             await upload.give_up()

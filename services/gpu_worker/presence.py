@@ -1,4 +1,4 @@
-"""A worker's heartbeat: what it is, whether its model is loaded, what it renders."""
+"""A worker's heartbeat: what it is, whether its model is loaded, which job it has begun last."""
 
 from functools import partial
 

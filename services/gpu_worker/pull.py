@@ -13,7 +13,8 @@ from pathlib import Path
 
 import anyio
 import structlog
-from anyio import to_thread
+from anyio import TASK_STATUS_IGNORED, to_thread
+from anyio.abc import TaskStatus
 from prometheus_client import start_http_server
 
 from services.gpu_worker.consumer import Consumer
@@ -83,17 +84,21 @@ class Worker:
             self._stopping.set()
 
     async def _work(self) -> None:
-        while not self._stopping.is_set():
-            await self._supervisor.wait_ready()
-            # Shielded: a message received in the very moment of a stop is handed back, not lost
-            # until its deadline.
-            with anyio.CancelScope(shield=True):
-                delivery = await self._receive()
-                if delivery is not None and self._stopping.is_set():
-                    await self._consume(delivery)
-                    return
-            if delivery is not None:
-                await self._consume(delivery)
+        """Receive a message only when its job can be begun: nothing waits in here, unclaimed."""
+        async with anyio.create_task_group() as jobs:
+            while not self._stopping.is_set():
+                await self._consumer.wait_for_room()
+                await self._supervisor.wait_ready()
+                # Shielded: a message received in the very moment of a stop is handed back, not lost
+                # until its deadline.
+                with anyio.CancelScope(shield=True):
+                    delivery = await self._receive()
+                    if delivery is not None and self._stopping.is_set():
+                        await self._consume(delivery)
+                        return
+                if delivery is not None:
+                    # Until the device is free again.
+                    await jobs.start(self._consume, delivery)
 
     async def _receive(self) -> Delivery | None:
         receive = partial(self._wiring.queue.receive, wait_seconds=_RECEIVE_SECONDS)
@@ -104,9 +109,11 @@ class Worker:
             await anyio.sleep(_PAUSE_SECONDS)
             return None
 
-    async def _consume(self, delivery: Delivery) -> None:
+    async def _consume(
+        self, delivery: Delivery, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED
+    ) -> None:
         try:
-            await self._consumer.consume(delivery)
+            await self._consumer.consume(delivery, task_status=task_status)
         except TransientError as error:
             # The message comes back at its deadline, the job at the end of its lease.
             log.warning("message not answered", code=error.code)

@@ -1,7 +1,7 @@
-"""The worker that is pushed to: renders what stands in line, one at a time, first come first served.
+"""The worker that is pushed to: renders what stands in line, first come first served.
 
-It lives on Trio in a thread of its own. A message is claimed only when its render can start; until
-then whoever brought it may give it up.
+It lives on Trio in a thread of its own. A message is claimed only when its render can start, that is
+when the device is free and the worker has room; until then whoever brought it may give it up.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import structlog
+from anyio.abc import TaskStatus
 
 from services.gpu_worker.consumer import Consumer
 from services.gpu_worker.presence import Presence
@@ -65,8 +66,8 @@ class PushWorker:
                     tasks.start_soon(self._work)
                     tasks.start_soon(self._watch_for_a_stop)
                     await self._stopping.wait()
-                    # Who stands in line need not wait for the job in work, which must be handed
-                    # back before it is delivered again: else it finds a lease, and is dropped.
+                    # Who stands in line need not wait for the jobs in work, which must be handed
+                    # back before they are delivered again: else they find a lease, and are dropped.
                     self._answers.redeliver_waiting()
                     await self._consumer.hand_back()
                     tasks.cancel_scope.cancel()
@@ -75,7 +76,7 @@ class PushWorker:
                 self._answers.redeliver_all()
 
     def stop(self) -> None:
-        """Hand the running job back and answer every request."""
+        """Hand the running jobs back and answer every request."""
         self._stopping.set()
 
     def line_up(self, delivery: Delivery) -> Future[Answer]:
@@ -92,19 +93,24 @@ class PushWorker:
         return answer
 
     async def _work(self) -> None:
-        async for delivery, answer in self._line:
-            await self._supervisor.wait_ready()
-            if self._stopping.is_set():
-                return
-            # Given up while it stood in line: it must not be claimed.
-            if not answer.set_running_or_notify_cancel():
-                continue
-            try:
-                await self._consumer.consume(delivery)
-            except TransientError as error:
-                # The job comes back at the end of its lease, the message with this answer.
-                log.warning("message not answered", code=error.code)
-                self._answers.release(delivery)
+        async with anyio.create_task_group() as jobs:
+            async for delivery, answer in self._line:
+                await self._consumer.wait_for_room()
+                await self._supervisor.wait_ready()
+                if self._stopping.is_set():
+                    return
+                # Given up while it stood in line: it must not be claimed.
+                if answer.set_running_or_notify_cancel():
+                    # Until the device is free again.
+                    await jobs.start(self._consume, delivery)
+
+    async def _consume(self, delivery: Delivery, *, task_status: TaskStatus[None]) -> None:
+        try:
+            await self._consumer.consume(delivery, task_status=task_status)
+        except TransientError as error:
+            # The job comes back at the end of its lease, the message with this answer.
+            log.warning("message not answered", code=error.code)
+            self._answers.release(delivery)
 
     async def _watch_for_a_stop(self) -> None:
         while not self._stop_requested():  # noqa: ASYNC110 - it is the server's, and no event of ours

@@ -135,7 +135,7 @@ class PushService:
         return failure.code if isinstance(failure, PromptreelError) else "the worker has failed"
 
     def close(self) -> None:
-        """Hand the running job back, end the worker."""
+        """Hand the running jobs back, end the worker."""
         with self._lock:
             started, self._started = self._started, None
             worker, run = self._worker, self._run

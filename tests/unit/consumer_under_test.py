@@ -63,6 +63,11 @@ async def working(wiring, tmp_path, catalog=CATALOG):
         tasks.cancel_scope.cancel()
 
 
+def let_go(tmp_path, job):
+    """Let a render that waits for it be finished."""
+    (tmp_path / "work" / job.id / "go").touch()
+
+
 def consume(wiring, tmp_path, **working_with):
     """See the next message through."""
 

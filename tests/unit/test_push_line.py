@@ -73,7 +73,7 @@ def worker(open_worker) -> Pushed:
 # --- the line
 
 
-def test_one_renders_at_a_time_and_the_others_wait_in_line(wiring, worker):
+def test_one_has_the_device_and_the_others_wait_in_line(wiring, worker):
     first = submit(wiring, "slow")
     others = [submit(wiring, "ok") for _ in range(3)]
     with ThreadPoolExecutor(4) as threads:
@@ -86,8 +86,23 @@ def test_one_renders_at_a_time_and_the_others_wait_in_line(wiring, worker):
         wiring.lifecycle.cancel(first.id, owner="ada")
         assert [answer.result(timeout=20) for answer in answers] == [204] * 4
     started = [wiring.store.get(job.id).started_at for job in others]
-    finished = [wiring.store.get(job.id).finished_at for job in (first, *others)]
-    assert all(end <= begin for end, begin in zip(finished, started, strict=False))
+    assert started == sorted(started)
+    assert wiring.store.get(first.id).finished_at <= started[-1]
+
+
+def test_the_next_in_line_is_begun_while_the_one_before_is_finished(wiring, worker, tmp_path):
+    jobs = [submit(wiring, "finish") for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        answers = []
+        for job in jobs:
+            answers.append(threads.submit(worker.push, job.id))
+            until(lambda job=job: status(wiring, job) is JobStatus.PROGRESS)
+        for job, answer in zip(jobs, answers, strict=True):
+            assert not answer.done()
+            (folder,) = tmp_path.glob(f"state/work/*/{job.id}")
+            (folder / "go").touch()
+            assert answer.result(timeout=20) == 204
+            assert status(wiring, job) is JobStatus.FINISHED
 
 
 def test_who_would_wait_too_long_is_answered_before_a_claim(wiring, open_worker):
@@ -169,17 +184,20 @@ def test_a_worker_that_stops_hands_its_job_back_and_answers_everybody(wiring, op
 def test_a_stop_does_not_have_the_others_wait_for_a_job_that_is_being_settled(wiring, open_worker):
     stop = []
     worker = open_worker(stop_requested=lambda: bool(stop), open_wiring=wire_without_completion)
-    rendered, waiting = submit(wiring, "ok"), submit(wiring, "ok")
-    with ThreadPoolExecutor(2) as threads:
+    rendered, running, waiting = (submit(wiring, prompt) for prompt in ("ok", "slow", "ok"))
+    with ThreadPoolExecutor(3) as threads:
         answers = [threads.submit(worker.push, rendered.id)]
         until(lambda: "finished in" in "".join(wiring.store.tail_log(rendered.id, tail=9)))
+        answers.append(threads.submit(worker.push, running.id))
+        until(lambda: status(wiring, running) is JobStatus.PROGRESS)
         answers.append(threads.submit(worker.push, waiting.id))
         time.sleep(0.2)
         stop.append(True)
-        assert answers[1].result(timeout=1.5) == 503
+        assert [answer.result(timeout=1.5) for answer in answers[1:]] == [503, 503]
         assert not answers[0].done()
         # Nor does the stop wait as long as a worker that goes on would.
         assert answers[0].result(timeout=10) == 503
+    assert wiring.store.get(running.id).attempt == 0
     assert wiring.store.get(waiting.id).attempt == 0
 
 
