@@ -1,7 +1,8 @@
 """A render process without a model, run as a script: it speaks the protocol and keeps its manners badly.
 
 What it does is the prompt's first word; see ``Manner`` in ``crowd.py``. It imports nothing of ours
-and starts at once. Its files name their job and are unlike those of any other attempt.
+and starts at once. Its files name their job and are unlike those of any other attempt. As the real one
+it finishes one clip beside the steps of the next, and begins no third.
 """
 
 import json
@@ -28,11 +29,14 @@ Command = dict[str, Any]
 canceled: set[str] = set()
 commands: list[Command] = []
 arrived = threading.Condition()
+saying = threading.Lock()
+finishing = threading.Lock()
 
 
 def say(**event: object) -> None:
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
+    with saying:
+        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.flush()
 
 
 def listen() -> None:
@@ -49,6 +53,7 @@ def listen() -> None:
 
 
 def render(command: Command) -> None:
+    """The first half; the second one goes on in a thread."""
     job_id, manner = command["job_id"], command["prompt"].split()[0]
     steps = {"slow": 80, "deaf": 100, "stubborn": 100}.get(manner, random.randint(4, 14))
     if manner == "stubborn":
@@ -66,14 +71,34 @@ def render(command: Command) -> None:
         refusal = {"code": "prompt_refused", "message": "The model refused the prompt."}
         say(type="render_failed", job_id=job_id, retry=False, **refusal)
         return
-    say(
-        type="rendered",
-        job_id=job_id,
-        files=[write(command, *file) for file in _FILES],
-        frames=command["frames"],
-        fps=command["fps"],
-        phase_seconds={"generation": steps * _STEP_SECONDS},
-    )
+    while not finishing.acquire(timeout=_STEP_SECONDS):
+        if job_id in canceled:
+            say(type="render_canceled", job_id=job_id)
+            return
+    say(type="denoised", job_id=job_id)
+    threading.Thread(target=finish, args=(command, steps), daemon=True).start()
+
+
+def finish(command: Command, steps: int) -> None:
+    """Takes half as long as the steps."""
+    job_id = command["job_id"]
+    try:
+        for done in range(1, steps // 2 + 1):
+            time.sleep(_STEP_SECONDS)
+            if job_id in canceled:
+                say(type="render_canceled", job_id=job_id)
+                return
+            say(type="progress", job_id=job_id, phase="stitch", fraction=done / (steps // 2))
+        say(
+            type="rendered",
+            job_id=job_id,
+            files=[write(command, *file) for file in _FILES],
+            frames=command["frames"],
+            fps=command["fps"],
+            phase_seconds={"generation": steps * _STEP_SECONDS},
+        )
+    finally:
+        finishing.release()
 
 
 def misbehave(manner: str, job_id: str) -> None:

@@ -162,6 +162,8 @@ def test_a_limit_that_is_null_is_none(write):
         ("worker: {lease_seconds: .nan}", "worker.lease_seconds", ""),
         ("worker: {lease_seconds: 8, heartbeat_seconds: 5}", "worker", "half of lease_seconds"),
         ("worker: {max_attempts: 1.5}", "worker.max_attempts", "integer"),
+        ("worker: {jobs_at_once: 0}", "worker.jobs_at_once", "greater than or equal to 1"),
+        ("worker: {jobs_at_once: 5}", "worker.jobs_at_once", "less than or equal to 4"),
         ("queue: {max_deliveries: many}", "queue.max_deliveries", "integer"),
         ("artifacts: {bucket: My Bucket}", "artifacts.bucket", "pattern"),
         ("artifacts: {bucket: ..}", "artifacts.bucket", "pattern"),

@@ -231,6 +231,21 @@ def test_a_signal_ends_the_worker_with_its_hanging_render_and_a_second_one_does_
     wired.close()
 
 
+def test_a_signal_ends_the_worker_with_all_its_jobs_in_work(settings, worker, tmp_path):
+    wired = wire(load_config(settings))
+    jobs = [submit(wired, prompt) for prompt in ("linger", "finish", "deaf", "ok")]
+    for job in jobs[:3]:
+        wait_until(lambda job=job: is_rendering(wired.store.get(job.id)))
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=STOP_SECONDS) == 0
+    for job in jobs:
+        after = wired.store.get(job.id)
+        assert (after.status, after.attempt, after.lease) == (JobStatus.QUEUED, 0, None)
+    assert {receive(wired).message.job_id for _ in jobs} == {job.id for job in jobs}
+    assert not [*(tmp_path / "state" / "work").iterdir()]
+    wired.close()
+
+
 def test_an_idle_worker_ends_at_a_signal(settings, worker, tmp_path):
     wait_until(lambda: "model loaded" in (tmp_path / "log").read_text())
     worker.send_signal(signal.SIGTERM)
