@@ -1,8 +1,9 @@
 """The render process, seen from outside: started, talked to, stopped, killed, restarted.
 
 The supervisor never imports torch. A render that hangs, eats all memory, is killed or takes the
-process down costs its own attempt and nothing else: a fresh process loads the model before the next
-claim.
+process down never costs more than an attempt: a fresh process loads the model before the next claim.
+What else was in the process is interrupted where the supervisor had to end it, and has crashed where
+it died by itself or took too much memory: then nobody can say whose doing that was.
 """
 
 import math

@@ -108,13 +108,22 @@ def test_two_clips_at_once_are_byte_for_byte_what_each_is_alone(loaded, order):
     beside = [order(), order(**prompts), order(), order(**prompts)]
 
     loaded.send(*beside)
-    endings = [loaded.events_until(*ENDINGS)[-1] for _ in beside]
+    events = [event for _ in beside for event in loaded.events_until(*ENDINGS)]
 
+    endings = [event for event in events if isinstance(event, ENDINGS)]
     assert [event.job_id for event in endings] == [command.job_id for command in beside]
     assert all(isinstance(event, Rendered) for event in endings)
+    first_words = [job_ids_of(events).index(command.job_id) for command in beside]
+    assert any(
+        begun < events.index(end) for begun, end in zip(first_words[1:], endings, strict=False)
+    )
     for command, same in zip(beside, [alone, alone_too] * 2, strict=True):
         assert files_of(command) == files_of(same)
     assert files_of(alone) != files_of(alone_too)
+
+
+def job_ids_of(events):
+    return [event.job_id for event in events]
 
 
 def files_of(command):
