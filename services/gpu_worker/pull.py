@@ -57,7 +57,7 @@ class Worker:
     ) -> None:
         self._wiring = wiring
         self._model = find_model(wiring.config.render.model)
-        self._supervisor = supervisor_of(wiring.config, command=command)
+        self._supervisor = supervisor_of(wiring.config, scratch=workspace, command=command)
         self._consumer = Consumer(wiring, self._supervisor, instance=instance, workspace=workspace)
         self._presence = Presence(wiring, self._supervisor, self._consumer, instance=instance)
         self._stopping = anyio.Event()

@@ -41,7 +41,7 @@ class PushWorker:
     ) -> None:
         self._answers = PushAnswers(wiring.queue)
         pushed_to = replace(wiring, queue=self._answers)
-        self._supervisor = supervisor_of(wiring.config, command=command)
+        self._supervisor = supervisor_of(wiring.config, scratch=workspace, command=command)
         self._consumer = Consumer(
             pushed_to, self._supervisor, instance=instance, workspace=workspace
         )

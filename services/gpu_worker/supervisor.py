@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
+from pathlib import Path
 
 import anyio
 import structlog
@@ -63,13 +64,16 @@ class Supervisor:
         load_timeout_seconds: float,
         grace_seconds: float,
         memory_limit_bytes: int,
+        scratch: Path | None = None,
         command: Sequence[str] = RENDER_PROCESS,
     ) -> None:
+        """``scratch`` is a folder for what a process leaves behind when it is killed."""
         self._load = load
         self._load_timeout_seconds = load_timeout_seconds
         self._grace_seconds = grace_seconds
         self._memory_limit_bytes = memory_limit_bytes
         self._command = command
+        self._environment = {**os.environ} | ({"TMPDIR": str(scratch)} if scratch else {})
         self._process: Process | None = None
         self._ready = anyio.Event()
         self._telling = anyio.Lock()
@@ -141,7 +145,11 @@ class Supervisor:
         with anyio.CancelScope(deadline=anyio.current_time() + self._load_timeout_seconds) as load:
             # A session of its own: Ctrl-C in a terminal reaches the worker, which decides.
             async with await anyio.open_process(
-                self._command, stdin=subprocess.PIPE, stderr=None, start_new_session=True
+                self._command,
+                stdin=subprocess.PIPE,
+                stderr=None,
+                env=self._environment,
+                start_new_session=True,
             ) as process:
                 self._process = process
                 try:
@@ -258,7 +266,9 @@ class Supervisor:
         return False
 
 
-def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) -> Supervisor:
+def supervisor_of(
+    config: Config, *, scratch: Path, command: Sequence[str] = RENDER_PROCESS
+) -> Supervisor:
     """A supervisor for the model the configuration names."""
     return Supervisor(
         Load(
@@ -273,6 +283,7 @@ def supervisor_of(config: Config, *, command: Sequence[str] = RENDER_PROCESS) ->
         load_timeout_seconds=config.worker.load_timeout_seconds,
         grace_seconds=config.worker.grace_seconds,
         memory_limit_bytes=memory_limit_bytes(config.worker.memory_limit_mb),
+        scratch=scratch,
         command=command,
     )
 

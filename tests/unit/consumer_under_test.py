@@ -1,5 +1,6 @@
 """A consumer with a real store and queue and a scripted render process, as its tests use it."""
 
+import os
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
@@ -113,7 +114,8 @@ async def cancel(wiring, job):
 def stored_files(wiring):
     """What the artifact store holds, half-written files included."""
     folder = wiring.config.data_dir / "artifacts"
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+    # os.walk, which does not mind that a folder goes while it is walked.
+    return sorted(name for _, _, names in os.walk(folder) for name in names)
 
 
 def working_files(tmp_path):

@@ -57,5 +57,5 @@ class ScriptedLatents:
         return np.full((self.segment.frames, size.height, size.width, 3), 90, dtype=np.uint8)
 
 
-def load(_model, model_dir, *, device, dtype):
-    return ScriptedModel(model_dir)
+def load(_model, order, *, warn):
+    return ScriptedModel(order.model_dir)

@@ -268,7 +268,7 @@ def test_a_stopped_supervisor_leaves_no_process():
     assert not child_pids()
 
 
-def test_the_render_process_is_told_the_configured_preset_and_what_it_needs():
+def test_the_render_process_is_told_the_configured_preset_and_what_it_needs(tmp_path):
     config = Config.model_validate(
         {
             "render": {"model": "wan2.1", "preset": "preview"},
@@ -276,7 +276,21 @@ def test_the_render_process_is_told_the_configured_preset_and_what_it_needs():
         }
     )
 
-    load = supervisor_of(config)._load
+    load = supervisor_of(config, scratch=tmp_path)._load
 
     assert (load.model, load.model_dir) == ("wan2.1", Path("/m"))
     assert (load.preset, load.tiny_decoder) == ("preview", Path("/t.safetensors"))
+
+
+def test_what_a_render_process_leaves_behind_lies_in_its_workers_folder(tmp_path):
+    command = (sys.executable, "-c", "import tempfile; tempfile.mkdtemp(prefix='left-')")
+
+    async def main():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(supervisor_of(Config(), scratch=tmp_path, command=command).run)
+            with anyio.fail_after(10):
+                while not list(tmp_path.glob("left-*")):
+                    await anyio.sleep(0.02)
+            tasks.cancel_scope.cancel()
+
+    on_trio(main)
