@@ -1,8 +1,10 @@
 """The model's files: are they there, and can we make them?"""
 
 import importlib.util
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from services.gpu_worker.engine.demo_model import MARKER as DEMO_MARKER
@@ -44,7 +46,11 @@ def bake(
     command = [sys.executable, "-m", "services.gpu_worker.engine.bake", "--model", name]
     command += ["--device", device, "--dtype", dtype, *(["--no-compile"] if not compiles else [])]
     command += ["--text-float8"] if text_float8 else []
-    done = subprocess.run([*command, str(model_dir), str(snapshot_dir)], check=False)  # noqa: S603 - our own module
+    command += [str(model_dir), str(snapshot_dir)]
+    with tempfile.TemporaryDirectory() as scratch:
+        # What its compiler keeps for another time has none here.
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": scratch}
+        done = subprocess.run(command, check=False, env=environment)  # noqa: S603 - our own module
     if done.returncode != 0:
         raise ModelUnavailable(f"No snapshot of {model_dir} could be made.")
 

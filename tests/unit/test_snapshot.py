@@ -222,6 +222,24 @@ def test_without_snapshot_and_model_it_says_how_to_get_one(tmp_path):
     assert "there is no snapshot" in warnings[0]
 
 
+def test_without_a_compiler_a_snapshot_is_baked_of_the_model_s_own_code(
+    model_dir, tmp_path, expected, monkeypatch
+):
+    monkeypatch.setenv("CXX", "/nonexistent")
+    promptreel = Path(sys.executable).with_name("promptreel")
+
+    baked = subprocess.run(
+        [promptreel, "bake", model_dir, tmp_path / "snapshot"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert baked.stderr.count("could not be compiled: InvalidCxxCompiler") == 2
+    frames = _load(model_dir, tmp_path / "snapshot").render(SEGMENT, Quiet())
+    assert np.array_equal(frames, expected)
+
+
 def test_baking_anew_replaces_the_old_snapshot(model_dir, snapshot):
     _change_manifest(snapshot, torch="1.0.0")
 

@@ -18,7 +18,12 @@ import torch
 from torch import Tensor
 
 from services.gpu_worker.engine.checkpoint import TOKENIZER_FILE, Checkpoint
-from services.gpu_worker.engine.compiling import Compiled, compile_block, compile_piece
+from services.gpu_worker.engine.compiling import (
+    CannotCompile,
+    Compiled,
+    compile_block,
+    compile_piece,
+)
 from services.gpu_worker.engine.device import describe_architecture, resolve_device, resolve_dtype
 from services.gpu_worker.engine.float8 import quantize
 from services.gpu_worker.engine.manifest import (
@@ -148,7 +153,11 @@ def _compile(
     for number, (name, make) in enumerate(makers.items(), start=1):
         report(f"Compiling {number} of {len(makers)}: {name}, a minute or more ...")
         file = baked / "packages" / f"{name}.pt2"
-        compiled = make(file)
+        try:
+            compiled = make(file)
+        except CannotCompile as reason:
+            report(f"{name}: left as it is, for it could not be compiled: {reason}")
+            continue
         times = f"{compiled.package_ms:.1f} ms against {compiled.module_ms:.1f} ms"
         if is_worth_it(compiled):
             report(f"{name}: compiled, {times}")

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._inductor.exc import InductorError
 from torch.func import functional_call
 
 from services.gpu_worker.engine.causal import Past
@@ -24,6 +25,10 @@ from services.gpu_worker.engine.transformer import Block, Transformer
 
 _TOKENS_MAX = 2**20  # of a video
 _ROUNDS = 7
+
+
+class CannotCompile(Exception):
+    """Why there is no package: in the compiler's words."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,10 @@ class Compiled:
 
 
 def compile_block(transformer: Transformer, latents_shape: tuple[int, ...], file: Path) -> Compiled:
-    """One block, for one prompt and any number of tokens; timed at latents of this shape."""
+    """One block, for one prompt and any number of tokens; timed at latents of this shape.
+
+    Raises ``CannotCompile``.
+    """
     block = cast("Block", transformer.blocks[0])
     device, dtype = transformer.proj_out.weight.device, transformer.dtype
     embedding = torch.zeros(1, 20, transformer.config.text_dim, dtype=dtype, device=device)
@@ -65,7 +73,7 @@ def compile_block(transformer: Transformer, latents_shape: tuple[int, ...], file
 
 
 def compile_piece(decoder: Decoder, height: int, width: int, file: Path) -> Compiled:
-    """A later piece of latents of this size."""
+    """A later piece of latents of this size. Raises ``CannotCompile``."""
     device, channels = decoder.conv_in.weight.device, decoder.config.latent_channels
     frames = latent_frames_at_a_time(height * width)
     past: Past = {}
@@ -130,7 +138,10 @@ def _compile(call: nn.Module, arguments: tuple[Any, ...], shapes: Any, file: Pat
         # Torch's, about itself.
         warnings.simplefilter("ignore")
         exported = torch.export.export(call, arguments, dynamic_shapes=shapes, strict=False)
-        torch._inductor.aoti_compile_and_package(exported, package_path=str(file))  # noqa: SLF001 - the name it is documented by
+        try:
+            torch._inductor.aoti_compile_and_package(exported, package_path=str(file))  # noqa: SLF001 - the name it is documented by
+        except InductorError as error:
+            raise CannotCompile(str(error).strip().splitlines()[0]) from error
 
 
 def _timed(file: Path, inputs: list[Tensor], module: Callable[[], Tensor]) -> Compiled:
