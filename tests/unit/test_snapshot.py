@@ -19,7 +19,7 @@ from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine import packages
 from services.gpu_worker.engine.bake import bake
 from services.gpu_worker.engine.manifest import MANIFEST, WEIGHTS, SnapshotRefused, read_manifest
-from services.gpu_worker.engine.parallel_read import ParallelRead
+from services.gpu_worker.engine.weights_file import WeightsFile
 from services.gpu_worker.protocol import Load
 from shared.catalog import Size, find_model
 from shared.errors import ConfigurationError, ModelUnavailable
@@ -288,19 +288,27 @@ def test_every_tensor_begins_where_compiled_code_expects_it(baked):
     assert all(entry.offset % 64 == 0 for entry in read_manifest(baked).tensors.values())
 
 
-def test_a_large_file_is_read_whole_and_in_order(tmp_path):
+def test_a_large_file_is_read_whole_whichever_way(tmp_path):
     content = np.random.default_rng(0).bytes(40 * 2**20 + 17)
     (tmp_path / "large").write_bytes(content)
 
-    with ParallelRead(tmp_path / "large", len(content)) as reading:
-        assert bytes(reading.wait()) == content
+    pieces = {}
+    with WeightsFile(tmp_path / "large", len(content)) as file:
+        memory = file.map()
+        file.read_into(lambda start, piece: pieces.update({start: bytes(piece)}))
+
+    assert bytes(memory) == content
+    assert b"".join(pieces[start] for start in sorted(pieces)) == content
 
 
 def test_a_file_that_ends_too_early_is_noticed(tmp_path):
     (tmp_path / "short").write_bytes(b"abc")
 
-    with ParallelRead(tmp_path / "short", 4) as reading, pytest.raises(OSError, match="shorter"):
-        reading.wait()
+    with WeightsFile(tmp_path / "short", 4) as file:
+        with pytest.raises(OSError, match="shorter"):
+            file.map()
+        with pytest.raises(OSError, match="shorter"):
+            file.read_into(lambda _start, _piece: None)
 
 
 _START = """
@@ -317,6 +325,7 @@ from typer.testing import CliRunner
 
 from services.cli.app import app
 from services.gpu_worker.backends import wan
+from services.gpu_worker.engine.weights_file import WeightsFile
 from services.gpu_worker.protocol import Load
 from shared.catalog import find_model
 

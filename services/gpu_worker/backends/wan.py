@@ -12,8 +12,8 @@ from services.gpu_worker.engine.manifest import (
     check_source,
     read_manifest,
 )
-from services.gpu_worker.engine.parallel_read import ParallelRead
 from services.gpu_worker.engine.training import check_training
+from services.gpu_worker.engine.weights_file import WeightsFile
 from services.gpu_worker.protocol import Load
 from shared.catalog import Model
 from shared.errors import ModelUnavailable
@@ -78,8 +78,8 @@ def _check_decoder(model: Model, preset: str) -> None:
         )
 
 
-def _reading(snapshot_dir: Path, manifest: Manifest) -> ParallelRead:
+def _reading(snapshot_dir: Path, manifest: Manifest) -> WeightsFile:
     try:
-        return ParallelRead(snapshot_dir / WEIGHTS, manifest.files[WEIGHTS].size)
+        return WeightsFile(snapshot_dir / WEIGHTS, manifest.files[WEIGHTS].size)
     except (OSError, KeyError):
         raise SnapshotRefused(f"its {WEIGHTS} cannot be read") from None

@@ -14,10 +14,10 @@ from services.gpu_worker.engine.float8 import replace_layers
 from services.gpu_worker.engine.manifest import TOKENIZER, Manifest, SnapshotRefused
 from services.gpu_worker.engine.model import WanModel, filled, unfilled
 from services.gpu_worker.engine.packages import BLOCK, load_package, run_blocks_by, run_pieces_by
-from services.gpu_worker.engine.parallel_read import ParallelRead
 from services.gpu_worker.engine.text import load_tokenizer
 from services.gpu_worker.engine.transformer import Transformer, TransformerConfig
 from services.gpu_worker.engine.umt5 import LARGE_LAYERS, UMT5Config, UMT5Encoder
+from services.gpu_worker.engine.weights_file import WeightsFile
 from shared.errors import ModelUnavailable
 
 # The parts as their tensors are named in the manifest: "transformer.blocks.0.…".
@@ -44,7 +44,7 @@ def check_fits(manifest: Manifest, device: torch.device, dtype: str) -> None:
 
 
 def load_snapshot(
-    directory: Path, manifest: Manifest, weights: ParallelRead, *, device: torch.device
+    directory: Path, manifest: Manifest, weights: WeightsFile, *, device: torch.device
 ) -> WanModel:
     """Every part, on the device, those that are compiled run by their packages.
 
@@ -52,7 +52,8 @@ def load_snapshot(
     """
     try:
         tokenizer = load_tokenizer(directory / TOKENIZER)
-        model = _model(manifest, tokenizer, _tensors(manifest, weights.wait(), device), device)
+        tensors = _tensors(manifest, bytes_on(device, weights))
+        model = _model(manifest, tokenizer, tensors, device)
         for name, package in manifest.packages.items():
             _use_package(model, name, directory / package.file, package.shape)
     except torch.OutOfMemoryError as error:
@@ -63,9 +64,22 @@ def load_snapshot(
     return model
 
 
-def _tensors(manifest: Manifest, memory: memoryview, device: torch.device) -> dict[str, Tensor]:
-    """Views of one memory, which on a GPU is copied there as a whole."""
-    whole = torch.frombuffer(memory, dtype=torch.uint8).to(device)
+def bytes_on(device: torch.device, weights: WeightsFile) -> Tensor:
+    """(size of the file,) uint8, on the device. Raises ``OSError``."""
+    if device.type == "cpu":
+        return torch.frombuffer(weights.map(), dtype=torch.uint8)
+    whole = torch.empty(weights.size_bytes, dtype=torch.uint8, device=device)
+
+    def copy(start: int, piece: memoryview) -> None:
+        pinned = torch.frombuffer(piece, dtype=torch.uint8).pin_memory()
+        whole[start : start + len(piece)].copy_(pinned)
+
+    weights.read_into(copy)
+    return whole
+
+
+def _tensors(manifest: Manifest, whole: Tensor) -> dict[str, Tensor]:
+    """Views of the one memory."""
     tensors = {}
     for name, entry in manifest.tensors.items():
         dtype = getattr(torch, entry.dtype)

@@ -15,10 +15,10 @@ from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.fast_path import FastPath
 from services.gpu_worker.engine.manifest import Manifest
 from services.gpu_worker.engine.model import WanModel
-from services.gpu_worker.engine.parallel_read import ParallelRead
 from services.gpu_worker.engine.snapshot import check_fits, load_snapshot
 from services.gpu_worker.engine.tiny_decoder import load_tiny_decoder
 from services.gpu_worker.engine.training import Training, check_training
+from services.gpu_worker.engine.weights_file import WeightsFile
 from shared.catalog import DecoderName
 from shared.errors import InvalidRequest, ModelUnavailable, RenderCrashed
 
@@ -160,7 +160,7 @@ def load_wan(
 def open_snapshot(
     directory: Path,
     manifest: Manifest,
-    weights: ParallelRead,
+    weights: WeightsFile,
     *,
     device: str,
     dtype: str,
