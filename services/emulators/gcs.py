@@ -11,11 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from flask import Flask
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from services.emulators.gcs_accounts import ServiceAccounts
 from services.emulators.gcs_clock import Clock
@@ -25,12 +24,9 @@ from services.emulators.gcs_json import objects_api
 from services.emulators.gcs_objects import Objects
 from services.emulators.gcs_uploads import uploads
 from services.emulators.gcs_xml import links
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+from services.emulators.serving import serving
 
 RUNS_AS = "promptreel@demo-promptreel.iam.gserviceaccount.com"
-_LOCALHOST = "127.0.0.1"
 _PROJECT = "demo-promptreel"
 
 
@@ -65,12 +61,8 @@ def gcs_server(
         for bucket in (*buckets, *public_buckets):
             objects.add_bucket(bucket, public=bucket in public_buckets)
         app = _create_app(objects, accounts, clock)
-        server = make_server(
-            _LOCALHOST, port, faults.around(app), threaded=True, request_handler=_Handler
-        )
-        stack.enter_context(_serving(server))
         yield GcsServer(
-            url=f"http://{_LOCALHOST}:{server.port}",
+            url=stack.enter_context(serving(faults.around(app), port=port)),
             objects=objects,
             accounts=accounts,
             faults=faults,
@@ -88,33 +80,6 @@ def _create_app(objects: Objects, accounts: ServiceAccounts, clock: Clock) -> Fl
     app.register_blueprint(uploads(objects, accounts))
     app.register_blueprint(links(objects, accounts, clock))
     return app
-
-
-@contextmanager
-def _serving(server: BaseWSGIServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Handler(WSGIRequestHandler):
-    def connection_dropped(
-        self,
-        error: BaseException,  # noqa: ARG002 - the parent's
-        environ: "WSGIEnvironment | None" = None,  # noqa: ARG002 - the parent's
-    ) -> None:
-        """Werkzeug would wait for another request."""
-        self.close_connection = True
-
-    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the parent's name
-        """Say nothing of requests; what goes wrong is still told."""
-        if type != "info":
-            super().log(type, message, *args)
 
 
 def main(
