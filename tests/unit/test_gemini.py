@@ -297,6 +297,7 @@ def test_no_prompt_and_no_key_reaches_a_log(server, gemini, told, caplog):
     for line in (*map(logging.Formatter().format, caplog.records), *told.lines):
         assert PROMPT not in line
         assert API_KEY not in line
+        assert "AFC" not in line  # functions that we do not offer
 
 
 def test_what_is_shown_of_a_plan_is_safe_to_log():
