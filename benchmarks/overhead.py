@@ -9,20 +9,18 @@ Prints a table and writes benchmarks/results/overhead.json.
 """
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import httpx
 import yaml
+from direct import Direct
+from figures import machine, percentile, write_results
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -30,63 +28,12 @@ from rich.table import Table
 from services.cli.client_key import client_key
 from services.cli.model_files import make_demo_model
 from services.cli.service import Service, free_port
-from services.gpu_worker.protocol import Load, Ready, Render, Rendered, parse_event
 from shared.catalog import find_model
 from shared.config import load_config
 
 MODEL = find_model("wan2.1-demo")
 DURATION_SECONDS = 1
 RESOLUTION = "240p"
-RESULTS = Path(__file__).parent / "results" / "overhead.json"
-
-
-class Direct:
-    """One render process and nothing around it."""
-
-    def __init__(self, model_dir: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.gpu_worker.render_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        self._say(Load(model=MODEL.name, model_dir=model_dir, device="cpu", dtype="auto"))
-        assert isinstance(parse_event(self._process.stdout.readline()), Ready)
-
-    def render(self, seed: int) -> float:
-        """Seconds from the command to the finished files."""
-        preset, output = MODEL.presets["reference"], MODEL.output_size(RESOLUTION)
-        with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            self._say(
-                Render(
-                    job_id="direct",
-                    prompt="a red circle",
-                    negative_prompt="",
-                    seed=seed,
-                    frames=MODEL.frames(DURATION_SECONDS),
-                    fps=MODEL.fps,
-                    native_width=MODEL.native_size.width,
-                    native_height=MODEL.native_size.height,
-                    output_width=output.width,
-                    output_height=output.height,
-                    steps=preset.steps,
-                    guidance_scale=preset.guidance_scale,
-                    flow_shift=preset.flow_shift,
-                    work_dir=Path(folder),
-                )
-            )
-            while not isinstance(parse_event(self._process.stdout.readline()), Rendered):
-                pass
-            return time.perf_counter() - started
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _say(self, command: Load | Render) -> None:
-        self._process.stdin.write(command.encode())
-        self._process.stdin.flush()
 
 
 class Served:
@@ -157,30 +104,30 @@ def served(folder: Path, model_dir: Path) -> Iterator[Served]:
         yield Served(http)
 
 
-def percentile(values: Sequence[float], percent: int) -> float:
-    """The nearest rank: a value that was measured."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(percent / 100 * len(ordered)))]
-
-
 def measure(folder: Path, *, clips: int, submissions: int, console: Console) -> dict[str, object]:
     model_dir = folder / "model"
     make_demo_model(model_dir)
-    direct = Direct(model_dir)
-    try:
-        with served(folder, model_dir) as service:
-            direct.render(0)
-            service.render()
-            pairs = [
-                (direct.render(seed), service.render())
-                for seed in track(range(clips), "clips, in turn", console=console)
-            ]
-            del service.claim_seconds[0], service.visible_seconds[0]
-            accepted = [
-                service.accept() for _ in track(range(submissions), "submissions", console=console)
-            ]
-    finally:
-        direct.close()
+    with Direct(MODEL, model_dir) as direct, served(folder, model_dir) as service:
+
+        def render_alone(seed: int) -> float:
+            return direct.render(
+                MODEL.presets["reference"],
+                seed=seed,
+                prompt="a red circle",
+                duration_seconds=DURATION_SECONDS,
+                resolution=RESOLUTION,
+            )
+
+        render_alone(0)
+        service.render()
+        pairs = [
+            (render_alone(seed), service.render())
+            for seed in track(range(clips), "clips, in turn", console=console)
+        ]
+        del service.claim_seconds[0], service.visible_seconds[0]
+        accepted = [
+            service.accept() for _ in track(range(submissions), "submissions", console=console)
+        ]
     ratios = [through / alone for alone, through in pairs]
     return {
         "ratio_to_direct_median": round(statistics.median(ratios), 3),
@@ -195,7 +142,6 @@ def measure(folder: Path, *, clips: int, submissions: int, console: Console) -> 
         "clips": clips,
         "submissions": submissions,
         "clip": f"{MODEL.name}, {MODEL.frames(DURATION_SECONDS)} frames, {RESOLUTION}",
-        "cores": os.cpu_count(),
     }
 
 
@@ -205,6 +151,7 @@ def main() -> None:
     parser.add_argument("--submissions", type=int, default=200)
     arguments = parser.parse_args()
     console = Console()
+    where = machine()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(
             Path(folder),
@@ -212,8 +159,7 @@ def main() -> None:
             submissions=arguments.submissions,
             console=console,
         )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    write_results("overhead", figures | where)
     table = Table("figure", "value", title="what a job adds to a render")
     for name, value in figures.items():
         if not isinstance(value, list):

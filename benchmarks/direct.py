@@ -1,0 +1,87 @@
+"""One render process with a model, driven over its pipes: no API, store, queue or upload around it."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+from services.gpu_worker.protocol import Load, Ready, Render, Rendered, parse_event
+from shared.catalog import Model, Preset
+
+
+class Direct:
+    """Use as a context: on leaving, the process has ended."""
+
+    def __init__(self, model: Model, model_dir: Path, *, snapshot_dir: Path | None = None) -> None:
+        started = time.perf_counter()
+        self._model = model
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "services.gpu_worker.render_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._say(
+            Load(
+                model=model.name,
+                model_dir=model_dir,
+                snapshot_dir=snapshot_dir,
+                device="cpu",
+                dtype="auto",
+            )
+        )
+        ready = parse_event(self._process.stdout.readline())
+        self.start_seconds = time.perf_counter() - started
+        assert isinstance(ready, Ready), ready
+        # A snapshot that is refused is a warning, and another start than the one to be measured.
+        assert not ready.warnings, ready.warnings
+
+    def render(
+        self, preset: Preset, *, seed: int, prompt: str, duration_seconds: int, resolution: str
+    ) -> float:
+        """Seconds from the command to the finished files."""
+        model, output = self._model, self._model.output_size(resolution)
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            self._say(
+                Render(
+                    job_id="direct",
+                    prompt=prompt,
+                    negative_prompt=model.negative_prompt,
+                    seed=seed,
+                    frames=model.frames(duration_seconds),
+                    fps=model.fps,
+                    native_width=model.native_size.width,
+                    native_height=model.native_size.height,
+                    output_width=output.width,
+                    output_height=output.height,
+                    steps=preset.steps,
+                    guidance_scale=preset.guidance_scale,
+                    flow_shift=preset.flow_shift,
+                    scheduler=preset.scheduler,
+                    timesteps=preset.timesteps,
+                    guided_steps=preset.guided_steps,
+                    decoder=preset.decoder,
+                    work_dir=Path(folder),
+                )
+            )
+            while not isinstance(parse_event(self._process.stdout.readline()), Rendered):
+                pass
+            return time.perf_counter() - started
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _say(self, command: Load | Render) -> None:
+        self._process.stdin.write(command.encode())
+        self._process.stdin.flush()
