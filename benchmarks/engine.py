@@ -12,8 +12,6 @@ Prints tables, writes benchmarks/results/engine.json and draws benchmarks/result
 
 import argparse
 import gc
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from pathlib import Path
 import psutil
 import torch
 from bars import draw_bars
+from figures import RESULTS, machine, write_results
 from rich.console import Console
 from rich.table import Table
 
@@ -38,7 +37,6 @@ from services.gpu_worker.engine.text import TOKENS_MAX, TextEncoder
 from shared.catalog import Size, find_model
 
 PRESET = find_model("wan2.1-demo").presets["reference"]
-RESULTS = Path(__file__).parent / "results"
 SIZES = [(17, Size(112, 64)), (33, Size(208, 128)), (49, Size(320, 192)), (81, Size(416, 240))]
 LARGE = (81, Size(832, 480))
 STAGES = ("text", "denoise", "decode", "whole")
@@ -290,6 +288,7 @@ def main() -> None:
         print_peak(kind, Path(model_dir), int(frames), Size(int(width), int(height)))
         return
     console = Console()
+    where = machine()
     sizes = SIZES + [LARGE] * arguments.large
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         model_dir = Path(folder) / "model"
@@ -304,7 +303,6 @@ def main() -> None:
             measured.name: {kind: peak_mb(kind, model_dir, *size) for kind in KINDS}
             for measured, size in zip(figures, sizes, strict=True)
         }
-    RESULTS.mkdir(exist_ok=True)
     report = {f"ratio_{m.name}": round(statistics.median(m.ratios("whole")), 3) for m in figures}
     report |= {
         "growth_mb_over_50_small_renders": growth,
@@ -312,10 +310,10 @@ def main() -> None:
         "stages": {measured.name: measured.report() for measured in figures},
         "clip": f"demo model, {PRESET.steps} steps, guidance {PRESET.guidance_scale}",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "cores": os.cpu_count(),
         "torch": torch.__version__,
+        **where,
     }
-    (RESULTS / "engine.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_results("engine", report)
     draw_bars(
         {
             measured.name: {
