@@ -54,9 +54,13 @@ format: $(DEV) ## Put the code in its one form.
 torture: $(DEV) ## Kill, stop and starve it for MINUTES=5, and check that nothing is lost; SEED=… to repeat.
 	@$(BIN)/promptreel torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE))
 
-bench: $(DEV) ## Measure, print tables, write benchmarks/results/.
+bench: $(DEV) ## Measure, print tables, write benchmarks/results/; a quarter of an hour on two cores.
 	@$(BIN)/python benchmarks/overhead.py
+	@$(BIN)/python benchmarks/slo.py
+	@$(BIN)/python benchmarks/cold_start.py
 	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python benchmarks/gpu_wan.py
+	@$(BIN)/python benchmarks/cost.py
 
 clean: ## Remove what the commands above made; jobs and models stay.
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
