@@ -12,7 +12,6 @@ Prints a table, writes benchmarks/results/slo.json and draws benchmarks/results/
 """
 
 import argparse
-import signal
 import statistics
 import subprocess
 import sys
@@ -80,7 +79,7 @@ class Caller:
 
 @contextmanager
 def promptreel_up(folder: Path, model_dir: Path) -> Iterator[httpx.Client]:
-    """The program as a user starts it; stopped as by Ctrl-C."""
+    """The program as a user starts it; it is gone afterwards, and so is what it started."""
     file = folder / "promptreel.yaml"
     settings = {
         "data_dir": "state",
@@ -106,7 +105,8 @@ def promptreel_up(folder: Path, model_dir: Path) -> Iterator[httpx.Client]:
             wait_until_it_can_render(http, process, folder / "log")
             yield http
     finally:
-        process.send_signal(signal.SIGINT)
+        # Not Ctrl-C's signal: whoever runs this in a shell's background has it ignored.
+        process.terminate()
         process.wait(30)
 
 
