@@ -34,9 +34,10 @@ from services.gpu_worker.engine.denoise import Denoiser
 from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.reference import load_pipeline
 from services.gpu_worker.engine.text import TOKENS_MAX, TextEncoder
-from shared.catalog import Size, find_model
+from shared.catalog import Preset, Size, find_model
 
-PRESET = find_model("wan2.1-demo").presets["reference"]
+MODEL = find_model("wan2.1-demo")
+PRESET = MODEL.presets["reference"]
 SIZES = [(17, Size(112, 64)), (33, Size(208, 128)), (49, Size(320, 192)), (81, Size(416, 240))]
 LARGE = (81, Size(832, 480))
 STAGES = ("text", "denoise", "decode", "whole")
@@ -63,7 +64,9 @@ class Ours:
     def render(self, segment: Segment) -> dict[str, float]:
         """Seconds a stage."""
         lap = Laps()
-        embeddings = [self._text.encode(text) for text in (segment.prompt, segment.negative_prompt)]
+        guided = segment.steps_with_guidance > 0
+        texts = (segment.prompt, segment.negative_prompt) if guided else (segment.prompt,)
+        embeddings = [self._text.encode(text) for text in texts]
         lap.done("text")
         latents = self._denoiser.denoise(segment, embeddings, Nobody().step_done)
         lap.done("denoise")
@@ -158,16 +161,19 @@ class Figures:
         return stages
 
 
-def segment_of(frames: int, size: Size, number: int) -> Segment:
+def segment_of(frames: int, size: Size, number: int, preset: Preset = PRESET) -> Segment:
     return Segment(
         prompt=f"a red circle moves left, take {number}",
         negative_prompt=find_model("wan2.1").negative_prompt,
         seed=number,
         frames=frames,
         size=size,
-        steps=PRESET.steps,
-        guidance_scale=PRESET.guidance_scale,
-        flow_shift=PRESET.flow_shift,
+        steps=preset.steps,
+        guidance_scale=preset.guidance_scale,
+        flow_shift=preset.flow_shift,
+        scheduler=preset.scheduler,
+        timesteps=preset.timesteps,
+        guided_steps=preset.guided_steps,
     )
 
 
@@ -252,6 +258,16 @@ def growth_mb(ours: Ours) -> list[float]:
     return [round(size - sizes[0], 1) for size in sizes]
 
 
+def preset_seconds(ours: Ours) -> dict[str, float]:
+    """A whole clip of the demo's own length and size, once by each preset; nothing to compare it to."""
+    frames = MODEL.frames(MODEL.max_duration_seconds)
+    found = {}
+    for number, (name, preset) in enumerate(MODEL.presets.items()):
+        segment = segment_of(frames, MODEL.native_size, 20_000 + number, preset)
+        found[name] = round(ours.render(segment)["whole"], 2)
+    return found
+
+
 def load(kind: str, model_dir: Path) -> Ours | Diffusers:
     device = resolve_device("auto")
     checkpoint = Checkpoint(model_dir, how_to_get="")
@@ -299,6 +315,7 @@ def main() -> None:
         figures = measure(
             renderers, sizes, rounds=arguments.rounds, seconds=arguments.seconds, console=console
         )
+        by_preset = preset_seconds(renderers["ours"])
         peaks = {
             measured.name: {kind: peak_mb(kind, model_dir, *size) for kind in KINDS}
             for measured, size in zip(figures, sizes, strict=True)
@@ -306,6 +323,7 @@ def main() -> None:
     report = {f"ratio_{m.name}": round(statistics.median(m.ratios("whole")), 3) for m in figures}
     report |= {
         "growth_mb_over_50_small_renders": growth,
+        "preset_seconds": by_preset,
         "peak_mb": peaks,
         "stages": {measured.name: measured.report() for measured in figures},
         "clip": f"demo model, {PRESET.steps} steps, guidance {PRESET.guidance_scale}",
@@ -325,6 +343,7 @@ def main() -> None:
         RESULTS / "engine.png",
     )
     show(console, figures, peaks)
+    console.print(f"ours, {MODEL.native_size}, whole presets, s: {by_preset}")
     console.print(f"growth over {SMALL_RENDERS} small renders, MB, each ten: {growth}")
 
 
