@@ -219,6 +219,8 @@ def report_of(short: Turns, long: Turns, bursts: list[Answer]) -> dict[str, obje
         "one_after_the_other": latencies(short.answers),
         "bursts": latencies(bursts),
         "longer_clips": latencies(long.answers),
+        "wall_seconds": [round(answer.wall_seconds, 3) for answer in short.answers],
+        "direct_seconds": [round(alone, 3) for alone in short.alone_seconds],
         "excluded": "the first request of each duration, a warm-up",
     }
 
