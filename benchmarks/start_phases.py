@@ -58,14 +58,14 @@ def start_ours(phases: Phases, model_dir: Path, snapshot_dir: Path | None) -> No
     phases.done("import torch")
     import services.gpu_worker.engine.wan  # noqa: F401, PLC0415 - likewise
     from services.gpu_worker.engine import checkpoint, snapshot  # noqa: PLC0415
-    from services.gpu_worker.engine.parallel_read import ParallelRead  # noqa: PLC0415
+    from services.gpu_worker.engine.weights_file import WeightsFile  # noqa: PLC0415
 
     phases.done("engine and tokenizers")
     for module in (checkpoint, snapshot):
         module.load_tokenizer = phases.timed("tokenizer", module.load_tokenizer)
     snapshot.load_package = phases.timed("packages", snapshot.load_package)
     checkpoint.load_file = phases.timed("read weights", checkpoint.load_file)
-    ParallelRead.wait = phases.timed("read weights", ParallelRead.wait)
+    WeightsFile.map = phases.timed("read weights", WeightsFile.map)
     order = Load(
         model="wan2.1-demo",
         model_dir=model_dir,

@@ -54,13 +54,15 @@ class WeightsFile:
     def read_into(self, take: Callable[[int, memoryview], None]) -> None:
         """Give each piece of the file to ``take``, with where it begins, in any order.
 
-        Pieces come from several threads at once, and are valid only during the call. Raises what
-        ``map`` raises, and what ``take`` does.
+        Pieces come from several threads at once, and are valid only during the call. Not to be
+        followed by ``map``. Raises what it raises, and what ``take`` does.
         """
 
         def read(start: int, end: int) -> None:
             take(start, self._read(start, end))
 
+        for reading in self._first_reading:
+            reading.cancel()  # What is not in the page cache by now need not come there first.
         _wait_for(self._in_chunks(read))
 
     def _in_chunks(self, work: Callable[[int, int], object]) -> list[Future[object]]:
