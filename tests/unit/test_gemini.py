@@ -14,7 +14,13 @@ from services.emulators.vertex_script import said
 from services.gpu_worker.backends.gemini import Gemini, PlannedSegment
 from services.gpu_worker.backends.still import Still
 from shared.errors import BackendUnavailable, InvalidRequest, ModelUnavailable, PromptRefused
-from tests.unit.vertex_under_test import PROMPT, Told, assert_discreet, connected
+from tests.unit.vertex_under_test import (
+    PROMPT,
+    Told,
+    assert_discreet,
+    connected,
+    hear_everything,
+)
 
 CALL = "generateContent"
 FILTERED = [
@@ -288,7 +294,7 @@ def test_a_service_account_asks_for_plans_too(server, tmp_path):
 
 
 def test_no_prompt_and_no_key_reaches_a_log(server, gemini, told, caplog):
-    caplog.set_level(logging.DEBUG)
+    hear_everything(caplog)
     server.script.fail(CALL, 503, message=PROMPT)
     server.script.next_text(PROMPT)
     plan(gemini)

@@ -11,7 +11,13 @@ from services.gpu_worker.backends.still import Still
 from services.gpu_worker.backends.veo import Done, OperationLost, Pending, Veo, VeoRequest
 from services.gpu_worker.backends.vertex import Vertex, VertexAccess
 from shared.errors import BackendUnavailable, ModelUnavailable, PromptRefused
-from tests.unit.vertex_under_test import PROMPT, Told, assert_discreet, connected
+from tests.unit.vertex_under_test import (
+    PROMPT,
+    Told,
+    assert_discreet,
+    connected,
+    hear_everything,
+)
 
 REQUEST = VeoRequest(prompt=PROMPT, duration_seconds=4)
 SUBMIT, POLL = "predictLongRunning", "fetchPredictOperation"
@@ -254,7 +260,7 @@ def test_a_server_that_is_too_slow_is_tried_again(server, told):
 
 
 def test_no_prompt_and_no_key_reaches_a_log(server, veo, told, caplog):
-    caplog.set_level(logging.DEBUG)
+    hear_everything(caplog)
     server.script.fail(SUBMIT, 503, message=PROMPT)
     server.script.babble(POLL)
     assert isinstance(finished(veo), Done)

@@ -1,5 +1,6 @@
 """Google's real client, over HTTP to our Vertex AI; nobody waits for real."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,3 +46,9 @@ def assert_discreet(error: BaseException, *secrets: str) -> None:
     assert re.fullmatch(r"[A-Z].+\.", message)
     for secret in (PROMPT, API_KEY, *secrets):
         assert secret.lower() not in message.lower().replace("_", " ")
+
+
+def hear_everything(caplog):
+    """By name as well: a program's own set-up, in another test, may have quietened some."""
+    for logger in (None, "httpx", "httpcore", "google_genai"):
+        caplog.set_level(logging.DEBUG, logger=logger)
