@@ -76,14 +76,16 @@ class Checkpoint:
         vae = self.config("vae")
         decoder = unfilled(lambda: Decoder(DecoderConfig.from_config(vae)))
         # The authors decode in float32: bfloat16 shows as banding.
-        decoder_weights = _cast(self._weights("vae", device), torch.float32)
+        decoder_weights = _cast(self._weights("vae"), torch.device("cpu"), torch.float32)
+        prepared = decode.prepare(decoder, decoder_weights)
         return WanModel(
             tokenizer=load_tokenizer(self.directory / TOKENIZER_FILE),
             text_encoder=filled(
                 unfilled(lambda: UMT5Encoder(UMT5Config.from_config(text_encoder))),
                 # In float16 these products overflow.
                 _cast(
-                    self._weights("text_encoder", device),
+                    self._weights("text_encoder"),
+                    device,
                     dtype,
                     float32_parts=(".wo.",) if dtype == torch.float16 else (),
                 ),
@@ -91,18 +93,20 @@ class Checkpoint:
             transformer=filled(
                 unfilled(lambda: Transformer(TransformerConfig.from_config(config))),
                 _cast(
-                    transformer.fuse(self._weights("transformer", device)),
+                    transformer.fuse(self._weights("transformer")),
+                    device,
                     dtype,
                     float32_parts=transformer.FLOAT32_PARTS,
                 ),
             ),
-            decoder=filled(decoder, decode.prepare(decoder, decoder_weights)),
+            decoder=filled(decoder, {name: part.to(device) for name, part in prepared.items()}),
             scheduler=self.config("scheduler"),
             training=self.training,
             device=device,
         )
 
-    def _weights(self, part: str, device: torch.device) -> dict[str, Tensor]:
+    def _weights(self, part: str) -> dict[str, Tensor]:
+        """Where they lie in the files: a GPU may not hold them in the precision they are kept in."""
         folder, stem = self.directory / part, _STEMS.get(part, _DEFAULT_STEM)
         names: Iterable[str] = (f"{stem}.safetensors",)
         index = f"{part}/{stem}.safetensors.index.json"
@@ -110,7 +114,7 @@ class Checkpoint:
             names = sorted(set(self._read_json(index)["weight_map"].values()))
         weights: dict[str, Tensor] = {}
         for name in names:
-            weights |= load_file(folder / name, device=str(device))
+            weights |= load_file(folder / name)
         return weights
 
     def _read_json(self, name: str) -> dict[str, Any]:
@@ -127,12 +131,16 @@ class Checkpoint:
 
 
 def _cast(
-    weights: Mapping[str, Tensor], dtype: torch.dtype, *, float32_parts: Iterable[str] = ()
+    weights: Mapping[str, Tensor],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    float32_parts: Iterable[str] = (),
 ) -> dict[str, Tensor]:
     cast = {}
     for name, weight in weights.items():
         kept = any(part in name for part in float32_parts)
         # In memory of its own, on the boundary that torch chooses: sums are added up in another
         # order elsewhere, and a file's own boundaries are any.
-        cast[name] = weight.to(torch.float32 if kept else dtype, copy=True)
+        cast[name] = weight.to(device, torch.float32 if kept else dtype, copy=True)
     return cast
