@@ -9,7 +9,6 @@ are worth it are compiled for the device at hand, and so is the snapshot made fo
 import argparse
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +39,7 @@ from services.gpu_worker.engine.manifest import (
 )
 from services.gpu_worker.engine.model import WanModel
 from services.gpu_worker.engine.packages import BLOCK, PIECE
+from services.gpu_worker.engine.replacement import is_occupied, replacement
 from services.gpu_worker.engine.snapshot import DECODER, EMBEDDING, TEXT_ENCODER, TRANSFORMER
 from services.gpu_worker.engine.text import TextEncoder, digest_of
 from services.gpu_worker.engine.umt5 import LARGE_LAYERS
@@ -66,24 +66,14 @@ def bake(
     One that is already there is replaced. Raises ``ModelUnavailable`` for a model that cannot be
     read, ``ConfigurationError`` when the directory holds anything but a snapshot.
     """
-    if snapshot_dir.exists() and not (snapshot_dir / MANIFEST).is_file():
-        if not snapshot_dir.is_dir() or any(snapshot_dir.iterdir()):
-            problem = "it holds something else than a snapshot; name another directory"
-            raise ConfigurationError(snapshot_dir, [("", problem)])
-        snapshot_dir.rmdir()
+    if is_occupied(snapshot_dir) and not (snapshot_dir / MANIFEST).is_file():
+        problem = "it holds something else than a snapshot; name another directory"
+        raise ConfigurationError(snapshot_dir, [("", problem)])
     where = resolve_device(device)
     checkpoint = Checkpoint(model_dir, how_to_get=model.how_to_get(model.default_preset))
     report("Reading the model ...")
     loaded = checkpoint.load(device=where, dtype=resolve_dtype(dtype, where))
-    snapshot_dir.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the renames stay within one file system.
-    with (
-        tempfile.TemporaryDirectory(
-            prefix=f".{snapshot_dir.name}-", dir=snapshot_dir.parent
-        ) as scratch,
-        torch.inference_mode(),
-    ):
-        baked = Path(scratch) / "snapshot"
+    with replacement(snapshot_dir) as baked, torch.inference_mode():
         baked.mkdir()
         report("Writing its weights ...")
         shutil.copyfile(model_dir / TOKENIZER_FILE, baked / TOKENIZER)
@@ -91,9 +81,6 @@ def bake(
         tensors = _write_weights(weights, baked / WEIGHTS)
         packages = _compile(loaded, model, baked, is_worth_it, report) if compiles else {}
         _write_manifest(baked, checkpoint, loaded, tensors, packages, text_float8=text_float8)
-        if snapshot_dir.exists():
-            snapshot_dir.rename(Path(scratch) / "outdated")
-        baked.rename(snapshot_dir)
     report("The snapshot is ready.")
 
 

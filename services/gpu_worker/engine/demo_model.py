@@ -8,12 +8,12 @@ colours that moves.
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from services.gpu_worker.engine.replacement import is_occupied, replacement
 from shared.errors import ConfigurationError
 
 MARKER = "promptreel-demo-model.json"
@@ -35,18 +35,12 @@ def make_demo_model(
     if found == marker:
         report("The demo model is already there.")
         return
-    if found is None and _is_occupied(directory):
+    if found is None and is_occupied(directory):
         problem = "it holds something else than a demo model; name another directory"
         raise ConfigurationError(directory, [("", problem)])
-    directory.parent.mkdir(parents=True, exist_ok=True)
     report("Building the demo model ...")
-    # Beside the target, so that the renames stay within one file system.
-    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
-        built = Path(scratch) / "model"
+    with replacement(directory) as built:
         _build(built, marker, seed=seed)
-        if found is not None:
-            directory.rename(Path(scratch) / "outdated")
-        built.rename(directory)
     report("The demo model is ready.")
 
 
@@ -56,10 +50,6 @@ def _read_marker(directory: Path) -> Any:  # noqa: ANN401 - whatever JSON it hol
         return json.loads((directory / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _is_occupied(directory: Path) -> bool:
-    return directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
 
 
 def _build(directory: Path, marker: dict[str, int], *, seed: int) -> None:
