@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Self
 
+from services.gpu_worker.consumer import render_command
 from services.gpu_worker.protocol import Load, Ready, Render, Rendered, parse_event
-from shared.catalog import Model, Preset
+from shared.catalog import Model
+from shared.job import RenderRequest
 
 
 class Direct:
@@ -39,34 +41,20 @@ class Direct:
         assert not ready.warnings, ready.warnings
 
     def render(
-        self, preset: Preset, *, seed: int, prompt: str, duration_seconds: int, resolution: str
+        self, preset: str, *, seed: int, prompt: str, duration_seconds: int, resolution: str
     ) -> float:
         """Seconds from the command to the finished files."""
-        model, output = self._model, self._model.output_size(resolution)
+        request = RenderRequest(
+            prompt=prompt,
+            model=self._model.name,
+            duration_seconds=duration_seconds,
+            resolution=resolution,
+            preset=preset,
+            seed=seed,
+        )
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            self._say(
-                Render(
-                    job_id="direct",
-                    prompt=prompt,
-                    negative_prompt=model.negative_prompt,
-                    seed=seed,
-                    frames=model.frames(duration_seconds),
-                    fps=model.fps,
-                    native_width=model.native_size.width,
-                    native_height=model.native_size.height,
-                    output_width=output.width,
-                    output_height=output.height,
-                    steps=preset.steps,
-                    guidance_scale=preset.guidance_scale,
-                    flow_shift=preset.flow_shift,
-                    scheduler=preset.scheduler,
-                    timesteps=preset.timesteps,
-                    guided_steps=preset.guided_steps,
-                    decoder=preset.decoder,
-                    work_dir=Path(folder),
-                )
-            )
+            self._say(render_command("direct", request, self._model, Path(folder)))
             while not isinstance(parse_event(self._process.stdout.readline()), Rendered):
                 pass
             return time.perf_counter() - started

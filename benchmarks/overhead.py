@@ -111,7 +111,7 @@ def measure(folder: Path, *, clips: int, submissions: int, console: Console) -> 
 
         def render_alone(seed: int) -> float:
             return direct.render(
-                MODEL.presets["reference"],
+                "reference",
                 seed=seed,
                 prompt="a red circle",
                 duration_seconds=DURATION_SECONDS,

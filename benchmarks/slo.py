@@ -161,7 +161,7 @@ def take_turns(
         answers.append(caller.generate(prompt, duration_seconds=duration_seconds))
         alone.append(
             direct.render(
-                MODEL.presets[PRESET],
+                PRESET,
                 seed=number,
                 prompt=prompt,
                 duration_seconds=duration_seconds,

@@ -28,7 +28,7 @@ from shared.errors import (
     RenderTimedOut,
     TransientError,
 )
-from shared.job import Job, JobStatus, Phase, RenderSummary
+from shared.job import Job, JobStatus, Phase, RenderRequest, RenderSummary
 from shared.ports import Delivery
 from shared.wiring import Wiring
 
@@ -223,7 +223,7 @@ class Consumer:
         attempt.note(f"attempt {job.attempt} of {job.max_attempts} on {self._supervisor.device}")
         try:
             with anyio.fail_after(model.max_render_seconds):
-                command = render_command(job, model, folder)
+                command = render_command(job.id, job.request, model, folder)
                 rendered = await self._supervisor.render(command, attempt.hear)
         except TimeoutError:
             limit = model.max_render_seconds
@@ -274,13 +274,12 @@ class Consumer:
             await upload.give_up()
 
 
-def render_command(job: Job, model: Model, work_dir: Path) -> Render:
+def render_command(job_id: str, request: RenderRequest, model: Model, work_dir: Path) -> Render:
     """What the render process is told: the request, spelled out by the catalog."""
-    request = job.request
     preset = model.presets[request.preset]
     output = model.output_size(request.resolution)
     return Render(
-        job_id=job.id,
+        job_id=job_id,
         prompt=request.prompt,
         negative_prompt=model.negative_prompt,
         seed=request.seed,

@@ -236,9 +236,7 @@ def test_the_catalog_spells_out_the_job_s_preset(tmp_path, name):
     model, job = find_model("wan2.1"), plain_job()
     preset = model.presets[name]
 
-    command = render_command(
-        replace(job, request=replace(job.request, preset=name)), model, tmp_path
-    )
+    command = render_command(job.id, replace(job.request, preset=name), model, tmp_path)
 
     for field in (
         *("scheduler", "steps", "timesteps", "guidance_scale", "guided_steps"),
