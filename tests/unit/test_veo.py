@@ -17,14 +17,15 @@ from shared.errors import (
 )
 from tests.unit.clips import frame_colour, opened
 from tests.unit.vertex_under_test import (
+    POLL,
     PROMPT,
+    REQUEST,
+    SUBMIT,
     Told,
     assert_discreet,
     connected,
+    finished,
 )
-
-REQUEST = VeoRequest(prompt=PROMPT, duration_seconds=4)
-SUBMIT, POLL = "predictLongRunning", "fetchPredictOperation"
 
 
 @pytest.fixture
@@ -48,13 +49,6 @@ def still(colour, kind="PNG") -> Still:
     file = BytesIO()
     Image.new("RGB", (64, 36), colour).save(file, kind)
     return Still.of(file.getvalue())
-
-
-def finished(veo, request=REQUEST) -> Done:
-    name = veo.submit(request)
-    while isinstance(outcome := veo.poll(name), Pending):
-        pass
-    return outcome
 
 
 # --- what is ordered and what comes back

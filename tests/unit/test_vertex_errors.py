@@ -8,19 +8,20 @@ import pytest
 from services.emulators.vertex import API_KEY, PROJECT, vertex_server
 from services.emulators.vertex_script import Failed, Filtered
 from services.gpu_worker.backends.still import Still
-from services.gpu_worker.backends.veo import Done, OperationLost, Pending, Veo, VeoRequest
+from services.gpu_worker.backends.veo import Done, OperationLost, Veo
 from services.gpu_worker.backends.vertex import Vertex, VertexAccess
 from shared.errors import BackendUnavailable, ModelUnavailable, PromptRefused
 from tests.unit.vertex_under_test import (
+    POLL,
     PROMPT,
+    REQUEST,
+    SUBMIT,
     Told,
     assert_discreet,
     connected,
+    finished,
     hear_everything,
 )
-
-REQUEST = VeoRequest(prompt=PROMPT, duration_seconds=4)
-SUBMIT, POLL = "predictLongRunning", "fetchPredictOperation"
 
 
 @pytest.fixture
@@ -38,13 +39,6 @@ def told():
 def veo(server, told):
     with connected(server, told) as vertex:
         yield Veo(vertex)
-
-
-def finished(veo, request=REQUEST) -> Done:
-    name = veo.submit(request)
-    while isinstance(outcome := veo.poll(name), Pending):
-        pass
-    return outcome
 
 
 # --- the filter

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.emulators.vertex import API_KEY, VertexServer
+from services.gpu_worker.backends.veo import Done, Pending, Veo, VeoRequest
 from services.gpu_worker.backends.vertex import RetryPolicy, Vertex, VertexAccess
 
 PROMPT = "a zebra on a unicycle, quietly"
+REQUEST = VeoRequest(prompt=PROMPT, duration_seconds=4)
+SUBMIT, POLL = "predictLongRunning", "fetchPredictOperation"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
@@ -46,6 +49,13 @@ def assert_discreet(error: BaseException, *secrets: str) -> None:
     assert re.fullmatch(r"[A-Z].+\.", message)
     for secret in (PROMPT, API_KEY, *secrets):
         assert secret.lower() not in message.lower().replace("_", " ")
+
+
+def finished(veo: Veo, request: VeoRequest = REQUEST) -> Done:
+    name = veo.submit(request)
+    while isinstance(outcome := veo.poll(name), Pending):
+        pass
+    return outcome
 
 
 def hear_everything(caplog):
