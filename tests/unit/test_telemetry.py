@@ -76,6 +76,16 @@ def test_a_line_is_one_json_object_with_severity_and_message(lines):
     assert "level" not in line
 
 
+def test_cloud_logging_finds_a_lines_trace_where_the_project_is_known(stderr):
+    configure_logging("json", service="api", project="demo-project", stream=stderr)
+    structlog.get_logger("x").info("job ended", trace=trace_id(PARENT))
+    structlog.get_logger("x").info("nobody asked for it", trace=None)
+    traced, untraced = [json.loads(line) for line in stderr.getvalue().splitlines()]
+    assert traced["logging.googleapis.com/trace"] == f"projects/demo-project/traces/{'a' * 32}"
+    assert traced["trace"] == "a" * 32
+    assert "logging.googleapis.com/trace" not in untraced
+
+
 def test_a_librarys_line_looks_like_ours(lines):
     logging.getLogger("some.library").error("broken %s", "pipe")
     (line,) = lines()
