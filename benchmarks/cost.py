@@ -1,6 +1,6 @@
 """Seconds into dollars: what a clip of each preset is PREDICTED to cost on an L4.
 
-The seconds come from `wan_model.py`, counted and not measured, the price from `prices.py`. Where
+The seconds come from `wan_model.py`, counted and not measured, the price from `shared/prices.py`. Where
 results/gpu_wan.json holds a run on a GPU, its seconds are shown beside them under that GPU's own name,
 with dollars only if its price is known.
 
@@ -15,12 +15,12 @@ from collections.abc import Mapping
 import wan_model
 from bars import draw_bars
 from figures import RESULTS, read_results, write_results
-from prices import L4_PRICE, price_of, usd
 from rich.console import Console
 from rich.table import Table
 from wan_model import L4, Range
 
 from shared.catalog import find_model
+from shared.prices import L4_PRICE, price_of, usd
 
 MODEL = find_model("wan2.1")
 

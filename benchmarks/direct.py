@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from services.gpu_worker.consumer import render_command
+from services.gpu_worker.orders import render_command
 from services.gpu_worker.protocol import Load, Ready, Render, Rendered, parse_event
 from shared.catalog import Model
 from shared.job import RenderRequest

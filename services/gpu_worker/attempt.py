@@ -10,10 +10,11 @@ import anyio
 import structlog
 
 from services.gpu_worker.port_calls import call_port, insist
-from services.gpu_worker.protocol import Denoised, LogLine, Progress, RenderNews
+from services.gpu_worker.protocol import Denoised, LogLine, PartMade, Progress, RenderNews
 from shared.errors import JobNotFound, LeaseLost, PromptreelError, TransientError
 from shared.job import Job, Lease, Phase
 from shared.ports import Delivery
+from shared.telemetry import Span
 from shared.wiring import Wiring
 
 # How long a cancel request may go unnoticed.
@@ -45,10 +46,12 @@ class Attempt:
         wiring: Wiring,
         *,
         leave_device: Callable[[], None],
+        span: Span,
     ) -> None:
         self.job = job
         self.token = lease.token
         self.delivery = delivery
+        self.span = span  # of the message that it came by
         self.stop_reason: StopReason | None = None
         # What a stop cancels: the render and the upload.
         self.scope = anyio.CancelScope()
@@ -58,6 +61,8 @@ class Attempt:
         self.over = anyio.Event()
         # The next job may be begun. Called as soon as that is true, and perhaps again.
         self.leave_device = leave_device
+        # A part of the video is worth keeping.
+        self.part_made: Callable[[str], None] = lambda _name: None
         self._wiring = wiring
         self._writing = anyio.Lock()
         self._progress: tuple[Phase, float] | None = None
@@ -72,6 +77,8 @@ class Attempt:
                 self._lines.append(event.text[:_LINE_CHARS])
             case Progress():
                 self._progress = (Phase(event.phase), event.fraction)
+            case PartMade():
+                self.part_made(event.name)
             case Denoised():
                 self.leave_device()
 

@@ -83,7 +83,7 @@ def _configured_service() -> PushService:
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
         sys.exit(EXIT_CONFIGURATION)
-    configure_logging(settings.log_format, service="worker")
+    configure_logging(settings.log_format, service="worker", project=config.gcp.project)
     return PushService(config, instance=settings.instance)
 
 

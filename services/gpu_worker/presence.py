@@ -38,7 +38,7 @@ class Presence:
     async def _say_alive(self) -> None:
         beat = WorkerBeat(
             instance=self._instance,
-            model=self._wiring.config.render.model,
+            model=self._wiring.config.worker_model,
             device=self._supervisor.device,
             model_loaded=self._supervisor.model_loaded,
             job_id=self._consumer.job_id,

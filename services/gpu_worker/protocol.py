@@ -10,6 +10,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from shared.catalog import DecoderName, SchedulerName
+from shared.config_sections import GenerationMode, Telemetry, Vertex
+
+FileKind = Literal["video", "poster", "spritesheet", "seams"]
+
+# "plan.json", "keyframes/1.png": no way out of the work directory.
+PART_NAME = r"^([a-z]+/)?[a-z0-9_]+\.(json|png|mp4|txt)$"
 
 
 class _Line(BaseModel):
@@ -33,10 +39,19 @@ class Load(_Line):
     dtype: str  # "auto", "float32", "bfloat16", "float16"
     preset: str | None = None  # of the model: the files must be those it needs; None: not checked
     tiny_decoder: Path | None = None  # its weights, for presets that decode with it
+    image_to_video_dir: Path | None = None  # a model that begins a clip with a given picture
+    image_to_video_when_asked: bool = False  # loaded by the first clip that does
+    vertex: Vertex | None = None  # where Vertex AI is asked, and how
+    planner: str | None = None  # a Gemini model; None: prompts are divided by rule
+    painter: str | None = None  # a Gemini model; None: the video model draws keyframes
+    image_size: str = "1344x768"  # of the painter's keyframes
+    reference_images: tuple[Path, ...] = ()  # that it draws them after
+    telemetry: Telemetry = Telemetry()
+    trace_project: str | None = None  # whose Cloud Trace it is
 
 
 class Render(_Line):
-    """Render one clip; ended by ``Rendered``, ``RenderFailed`` or ``RenderCanceled``, once.
+    """Render one video; ended by ``Rendered``, ``RenderFailed`` or ``RenderCanceled``, once.
 
     One that comes before the last one is ``Denoised`` waits for that.
     """
@@ -59,7 +74,13 @@ class Render(_Line):
     timesteps: tuple[int, ...] = ()  # of a "dmd" scheduler
     guided_steps: int | None = None  # the first so many steps are guided; None: all
     decoder: DecoderName = "full"
-    work_dir: Path  # exists and is empty; everything the render makes goes here
+    mode: GenerationMode = "single"
+    segments: int = 1  # each of so many frames
+    crossfade_frames: int = 0
+    # Exists; everything the render makes goes here. Holds the parts of an earlier attempt, if it has made any.
+    work_dir: Path
+    first_frame: Path | None = None  # a picture in there that it begins with
+    traceparent: str | None = None  # what its stages are told below of, W3C Trace Context
 
 
 class Cancel(_Line):
@@ -108,6 +129,14 @@ class LogLine(_Line):
     text: str
 
 
+class PartMade(_Line):
+    """A part of the video is done, in the work directory: whoever finds it there need not make it again."""
+
+    type: Literal["part_made"] = "part_made"
+    job_id: str
+    name: str = Field(pattern=PART_NAME)  # relative to the work directory
+
+
 class Denoised(_Line):
     """The device is free of this job now: the next one would be begun at once.
 
@@ -119,7 +148,7 @@ class Denoised(_Line):
 
 
 class RenderedFile(_Line):
-    kind: Literal["video", "poster", "spritesheet"]
+    kind: FileKind
     path: Path
     content_type: str
     width: int  # pixels
@@ -153,7 +182,7 @@ class RenderCanceled(_Line):
 
 
 # What is said about one render, until how it ended.
-RenderNews = Progress | LogLine | Denoised
+RenderNews = Progress | LogLine | PartMade | Denoised
 RenderEnd = Rendered | RenderFailed | RenderCanceled
 RenderEvent = RenderNews | RenderEnd
 Event = Annotated[Ready | LoadFailed | RenderEvent, Field(discriminator="type")]

@@ -17,13 +17,14 @@ from anyio import TASK_STATUS_IGNORED, to_thread
 from anyio.abc import TaskStatus
 from prometheus_client import start_http_server
 
+from services.gpu_worker.cold_start import tell_cold_start
 from services.gpu_worker.consumer import Consumer
 from services.gpu_worker.port_calls import call_port
 from services.gpu_worker.presence import Presence
 from services.gpu_worker.supervisor import RENDER_PROCESS, supervisor_of
 from services.gpu_worker.workspace import open_workspace
 from shared.catalog import find_model
-from shared.config import Config, find_config, load_config
+from shared.config import Config, find_config, for_backend, load_config, overridden
 from shared.errors import (
     EXIT_CONFIGURATION,
     ConfigurationError,
@@ -43,6 +44,8 @@ _PAUSE_SECONDS = 1.0
 
 log = structlog.get_logger("promptreel.worker")
 
+_wire = partial(wire, service="worker")
+
 
 class Worker:
     """Receives messages, keeps the supervisor running, says it is alive, sweeps."""
@@ -56,7 +59,7 @@ class Worker:
         command: Sequence[str] = RENDER_PROCESS,
     ) -> None:
         self._wiring = wiring
-        self._model = find_model(wiring.config.render.model)
+        self._model = find_model(wiring.config.worker_model)
         self._supervisor = supervisor_of(wiring.config, scratch=workspace, command=command)
         self._consumer = Consumer(wiring, self._supervisor, instance=instance, workspace=workspace)
         self._presence = Presence(wiring, self._supervisor, self._consumer, instance=instance)
@@ -71,6 +74,7 @@ class Worker:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._supervisor.run)
                     tasks.start_soon(self._presence.run)
+                    tasks.start_soon(tell_cold_start, self._wiring, self._supervisor)
                     tasks.start_soon(self._sweep)
                     tasks.start_soon(self._work)
                     await self._stopping.wait()
@@ -131,24 +135,37 @@ def main() -> None:
     """Run a worker; exits 2 when the configuration or the model cannot be used."""
     parser = argparse.ArgumentParser(description="A Promptreel worker that pulls its messages.")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when the parent ends")
+    parser.add_argument("--backend", help="what it renders with, instead of worker.backend")
     arguments = parser.parse_args()
     if arguments.exit_with_parent:
         exit_with_parent()
     try:
         settings = read_settings()
         config = load_config(find_config(settings.config_file))
-        configure_logging(settings.log_format, service="worker")
+        if arguments.backend is not None:
+            config = beside_the_default(for_backend(config, arguments.backend))
+        configure_logging(settings.log_format, service="worker", project=config.gcp.project)
         run_worker(config, settings.instance)
     except (ConfigurationError, ModelUnavailable) as error:
         sys.stderr.write(f"{error.message}\n")
         sys.exit(EXIT_CONFIGURATION)
 
 
+def beside_the_default(config: Config) -> Config:
+    """Another backend's worker on the same machine serves its metrics next to the default one's."""
+    worker = config.worker
+    if worker.backend == config.default_backend or worker.metrics_port is None:
+        return config
+    return overridden(
+        config, {"worker": worker.model_dump() | {"metrics_port": worker.metrics_port + 1}}
+    )
+
+
 def run_worker(
     config: Config,
     instance: str,
     *,
-    open_wiring: Callable[[Config], Wiring] = wire,
+    open_wiring: Callable[[Config], Wiring] = _wire,
     command: Sequence[str] = RENDER_PROCESS,
 ) -> None:
     """Until SIGTERM or SIGINT. Raises ``ConfigurationError`` and ``ModelUnavailable``."""

@@ -13,10 +13,12 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
+from services.gpu_worker.cold_start import tell_cold_start
 from services.gpu_worker.consumer import Consumer
 from services.gpu_worker.presence import Presence
 from services.gpu_worker.push_answers import Answer, PushAnswers
 from services.gpu_worker.supervisor import supervisor_of
+from shared.catalog import find_model
 from shared.errors import TransientError
 from shared.ports import Delivery
 from shared.wiring import Wiring
@@ -38,12 +40,21 @@ class PushWorker:
         line_length: int,
         command: Sequence[str],
         stop_requested: Callable[[], bool],
+        is_first: bool = True,
     ) -> None:
+        """Only the process's first worker starts cold: another one follows a failure."""
+        self._wiring = wiring
+        self._is_first = is_first
         self._answers = PushAnswers(wiring.queue)
         pushed_to = replace(wiring, queue=self._answers)
         self._supervisor = supervisor_of(wiring.config, scratch=workspace, command=command)
         self._consumer = Consumer(
-            pushed_to, self._supervisor, instance=instance, workspace=workspace
+            pushed_to,
+            self._supervisor,
+            instance=instance,
+            workspace=workspace,
+            # A longer one would be pushed again meanwhile.
+            longest_render_seconds=find_model(wiring.config.worker_model).max_render_seconds,
         )
         self._presence = Presence(wiring, self._supervisor, self._consumer, instance=instance)
         self._end_of_line, self._line = anyio.create_memory_object_stream[
@@ -63,6 +74,8 @@ class PushWorker:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._supervisor.run)
                     tasks.start_soon(self._presence.run)
+                    if self._is_first:
+                        tasks.start_soon(tell_cold_start, self._wiring, self._supervisor)
                     tasks.start_soon(self._work)
                     tasks.start_soon(self._watch_for_a_stop)
                     await self._stopping.wait()

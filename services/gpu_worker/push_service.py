@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,7 +22,7 @@ from services.gpu_worker.push import PushWorker
 from services.gpu_worker.push_answers import Answer
 from services.gpu_worker.supervisor import RENDER_PROCESS
 from services.gpu_worker.workspace import open_workspace
-from shared import job as rules
+from shared import transitions as rules
 from shared.adapters.gcp.oidc import GOOGLE_CERTIFICATES_URL, caller_check
 from shared.adapters.gcp.push_envelope import Pushed, parse_push
 from shared.catalog import find_model
@@ -40,6 +41,8 @@ PUSH_SECONDS = 600.0
 _MARGIN_SECONDS = 10.0
 
 log = structlog.get_logger("promptreel.push")
+
+_wire = partial(wire, service="worker")
 
 
 def server_stops() -> bool:
@@ -75,7 +78,7 @@ class PushService:
         command: Sequence[str] = RENDER_PROCESS,
         certificates_url: str = GOOGLE_CERTIFICATES_URL,
         stop_requested: Callable[[], bool] = server_stops,
-        open_wiring: Callable[[Config], Wiring] = wire,
+        open_wiring: Callable[[Config], Wiring] = _wire,
     ) -> None:
         self._config = config
         self._instance = instance
@@ -84,7 +87,7 @@ class PushService:
         self._stop_requested = stop_requested
         self._open_wiring = open_wiring
         # Who waits longer would be pushed again before the longest render is done.
-        longest = find_model(config.render.model).max_render_seconds
+        longest = find_model(config.worker_model).max_render_seconds
         self._wait_seconds = max(0.0, push_seconds - longest - _MARGIN_SECONDS)
         self._caller_check = caller_check(config.gcp.push, certificates_url)
         self._lock = threading.Lock()
@@ -178,6 +181,7 @@ class PushService:
             line_length=self._line_length,
             command=self._command,
             stop_requested=self._stop_requested,
+            is_first=self._worker is None,
         )
 
     def _ended(self, run: Future[None]) -> None:
@@ -204,6 +208,6 @@ def _delivery(pushed: Pushed, config: Config) -> Delivery:
     return Delivery(
         message=pushed.message,
         receipt=uuid.uuid4().hex,  # two pushes of one message are two requests
-        topic=find_model(config.render.model).topic,
+        topic=find_model(config.worker_model).topic,
         delivery_attempt=pushed.delivery_attempt or 1,
     )

@@ -112,6 +112,9 @@ class JobWatcher:
     def log(self, text: str) -> None:
         self._outbox.send(protocol.LogLine(job_id=self._job_id, text=text))
 
+    def part_made(self, name: str) -> None:
+        self._outbox.send(protocol.PartMade(job_id=self._job_id, name=name))
+
     def cancel_requested(self) -> bool:
         return self._inbox.is_canceled(self._job_id)
 

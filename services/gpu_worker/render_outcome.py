@@ -22,6 +22,10 @@ class RenderInterrupted(Exception):
     """The process was ended because another render did not stop: this one has done nothing wrong."""
 
 
+class RenderUnfinished(Exception):
+    """It had no more time in here. What it has made is kept, and whoever comes next goes on with it."""
+
+
 def result_of(end: RenderEnd) -> Rendered:
     """Raises ``RenderStopped``, or the error that the render has told."""
     match end:

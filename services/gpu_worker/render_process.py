@@ -15,12 +15,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.gpu_worker import protocol
 from services.gpu_worker.backends import find_backend
 from services.gpu_worker.backends.backend import LoadedModel
-from services.gpu_worker.pipeline.run import denoise
+from services.gpu_worker.pipeline.render_spans import RenderSpans
+from services.gpu_worker.pipeline.run import begin
+from services.gpu_worker.pipeline.studio import Studio
 from services.gpu_worker.pipeline.watcher import RenderCanceled, stop_if_canceled
 from services.gpu_worker.render_channel import (
     EXIT_PROTOCOL,
@@ -31,6 +34,7 @@ from services.gpu_worker.render_channel import (
 )
 from shared.catalog import find_model
 from shared.errors import PromptreelError, RenderCrashed
+from shared.telemetry import Traces, traces_of
 
 # Nothing is ever fetched while rendering; said before any library reads it.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -73,6 +77,50 @@ class Finisher:
             os._exit(_EXIT_FINISHER_DIED)
 
 
+@dataclass(frozen=True)
+class _House:
+    """Everything that a render needs, once the model is loaded."""
+
+    model: LoadedModel
+    studio: Studio
+    finisher: Finisher
+    outbox: Outbox
+    traces: Traces
+
+    def render(self, command: protocol.Render, watcher: JobWatcher) -> None:
+        """The first half; return when the next video may be begun."""
+
+        def finish() -> None:
+            with _told_how_it_ends(command, self.outbox, spans):
+                rendered = begun.finish()
+                spans.end()
+                self.outbox.send(rendered)
+
+        spans = self._spans_of(command)
+        with _told_how_it_ends(command, self.outbox, spans):
+            begun = begin(command, self.model, self.studio, watcher, spans=spans)
+            self.finisher.wait_until_free(watcher)
+            self.outbox.send(protocol.Denoised(job_id=command.job_id))
+            self.finisher.take(finish)
+
+    def render_aside(self, command: protocol.Render, watcher: JobWatcher) -> None:
+        """Where nothing is computed here, nobody waits for anybody."""
+
+        def render() -> None:
+            spans = self._spans_of(command)
+            with _told_how_it_ends(command, self.outbox, spans):
+                begun = begin(command, self.model, self.studio, watcher, spans=spans)
+                rendered = begun.finish()
+                spans.end()
+                self.outbox.send(rendered)
+
+        self.outbox.send(protocol.Denoised(job_id=command.job_id))
+        threading.Thread(target=render, name=f"render {command.job_id}", daemon=True).start()
+
+    def _spans_of(self, command: protocol.Render) -> RenderSpans:
+        return RenderSpans(self.traces, command.traceparent, {"promptreel.job_id": command.job_id})
+
+
 def main() -> int:
     """Load once, then render until the supervisor closes the channel."""
     inbox, outbox = take_channel()
@@ -85,15 +133,23 @@ def main() -> int:
     inbox.start()
     finisher = Finisher()
     finisher.start()
-    model: LoadedModel | None = None
+    house: _House | None = None
     while True:
         match inbox.next():
             case protocol.Load() as command:
                 model = _load(command, outbox)
                 if model is None:
                     return _EXIT_LOAD_FAILED
-            case protocol.Render() as command if model is not None:
-                _render(command, model, finisher, JobWatcher(command.job_id, inbox, outbox), outbox)
+                traces = traces_of(
+                    command.telemetry, service="render", project=command.trace_project
+                )
+                house = _House(model, Studio(command), finisher, outbox, traces)
+            case protocol.Render() as command if house is not None:
+                watcher = JobWatcher(command.job_id, inbox, outbox)
+                if house.model.abilities.needs_device:
+                    house.render(command, watcher)
+                else:
+                    house.render_aside(command, watcher)
             case _:
                 complain("the supervisor ordered a render before it had a model loaded")
                 return EXIT_PROTOCOL
@@ -128,37 +184,22 @@ def _load(command: protocol.Load, outbox: Outbox) -> LoadedModel | None:
     return loaded
 
 
-def _render(
-    command: protocol.Render,
-    model: LoadedModel,
-    finisher: Finisher,
-    watcher: JobWatcher,
-    outbox: Outbox,
-) -> None:
-    """The first half; return when the next clip may be begun."""
-
-    def finish() -> None:
-        with _told_how_it_ends(command, outbox):
-            outbox.send(clip.finish())
-
-    with _told_how_it_ends(command, outbox):
-        clip = denoise(command, model, watcher)
-        finisher.wait_until_free(watcher)
-        outbox.send(protocol.Denoised(job_id=command.job_id))
-        finisher.take(finish)
-
-
 @contextmanager
-def _told_how_it_ends(command: protocol.Render, outbox: Outbox) -> Iterator[None]:
+def _told_how_it_ends(
+    command: protocol.Render, outbox: Outbox, spans: RenderSpans
+) -> Iterator[None]:
     """Whatever goes wrong in one half of a render is the end of that render, and of nothing else."""
     try:
         yield
     except RenderCanceled:
+        spans.end("canceled")
         outbox.send(protocol.RenderCanceled(job_id=command.job_id))
     except PromptreelError as error:
+        spans.end(error.code)
         outbox.send(_failed(command, error))
     except Exception as error:  # noqa: BLE001 - the process's edge: the next render must find it alive
         _print_without_prompt(error, command)
+        spans.end(RenderCrashed.code)
         what = "ran out of memory" if _is_out_of_memory(error) else "failed unexpectedly"
         outbox.send(_failed(command, RenderCrashed(f"The render {what}.")))
 

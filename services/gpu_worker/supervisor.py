@@ -22,6 +22,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from services.gpu_worker.event_stream import read_events
 from services.gpu_worker.memory import in_megabytes, memory_limit_bytes, wait_until_above
+from services.gpu_worker.orders import load_order
 from services.gpu_worker.protocol import (
     Cancel,
     Load,
@@ -164,8 +165,10 @@ class Supervisor:
         if load.cancelled_caught:
             log.error("model load timed out", seconds=self._load_timeout_seconds)
         else:
+            # That it ends with its worker is no failure.
+            tell = log.info if self._ending else log.error
             cause = self._cause_of_death
-            log.error("render process ended", returncode=process.returncode, cause=cause)
+            tell("render process ended", returncode=process.returncode, cause=cause)
         return math.isinf(load.deadline)
 
     async def _watch(self, process: Process, load: anyio.CancelScope) -> str | None:
@@ -271,15 +274,7 @@ def supervisor_of(
 ) -> Supervisor:
     """A supervisor for the model the configuration names."""
     return Supervisor(
-        Load(
-            model=config.render.model,
-            model_dir=config.model_dir,
-            snapshot_dir=config.snapshot_dir,
-            device=config.render.device,
-            dtype=config.render.dtype,
-            preset=config.render.preset,
-            tiny_decoder=config.tiny_decoder,
-        ),
+        load_order(config),
         load_timeout_seconds=config.worker.load_timeout_seconds,
         grace_seconds=config.worker.grace_seconds,
         memory_limit_bytes=memory_limit_bytes(config.worker.memory_limit_mb),

@@ -6,7 +6,10 @@ from typing import cast
 from services.gpu_worker.backends.backend import Backend
 from shared.errors import ModelUnavailable
 
-_MODULES = {"wan2.1": "services.gpu_worker.backends.wan"}
+_MODULES = {
+    "veo3": "services.gpu_worker.backends.veo3",
+    "wan2.1": "services.gpu_worker.backends.wan",
+}
 
 
 def find_backend(name: str) -> Backend:

@@ -12,6 +12,8 @@ from shared.catalog import DecoderName, Model, SchedulerName, Size
 
 # (frames, height, width, 3), RGB, 0 to 255.
 Frames = npt.NDArray[np.uint8]
+# (height, width, 3), RGB, 0 to 255.
+Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Segment:
     timesteps: tuple[int, ...] = ()  # of a "dmd" scheduler
     guided_steps: int | None = None  # the first so many steps are guided; None: all
     decoder: DecoderName = "full"
+    fps: int = 16
+    # What it begins and ends with, in its own size; None: the model is free to choose.
+    first_frame: Picture | None = field(default=None, repr=False)
+    last_frame: Picture | None = field(default=None, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.fps
 
     @property
     def steps_with_guidance(self) -> int:
@@ -51,12 +61,47 @@ class SegmentWatcher(Protocol):
     def decoded(self, fraction: float) -> None:
         """This part of the frames is decoded, 0 to 1."""
 
+    def still_waiting(self) -> None:
+        """Called a few times a second by who waits for a segment that is made elsewhere."""
+
+    def note(self, text: str) -> None:
+        """A line for the job's owner: no prompt, no path."""
+
+    @property
+    def operation(self) -> str | None:
+        """What ``ordered`` was told last of this segment, perhaps by a process that has died since."""
+
+    def ordered(self, operation: str) -> None:
+        """The segment is being made elsewhere: by this name any process can ask for it."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a model can be asked beyond a clip from a text."""
+
+    first_frame: bool = False  # a segment may be told what it begins with
+    last_frame: bool = False  # and with it, what it ends with
+    needs_last_frame: bool = False  # who is told the one must be told the other
+    stills: bool = False  # a segment may have a single frame
+    segments_at_once: int = 1  # that do not depend on each other, from as many threads
+    needs_device: bool = True  # one video at a time; else it is made elsewhere, and many may be
+
 
 class Latents(Protocol):
     """A segment denoised and not yet decoded."""
 
     def decode(self, watcher: SegmentWatcher) -> Frames:
         """The segment's frames. To be called once."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A segment that was made elsewhere, as a video file: an MP4, perhaps with sound.
+
+    Its size and frame rate are its maker's, and it may be longer than the segment.
+    """
+
+    content: bytes = field(repr=False)
 
 
 class LoadedModel(Protocol):
@@ -69,7 +114,11 @@ class LoadedModel(Protocol):
     def device(self) -> str:
         """Where it runs: "cpu", or the GPU's name."""
 
-    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Latents: ...
+    @property
+    def abilities(self) -> Abilities: ...
+
+    def generate(self, segment: Segment, watcher: SegmentWatcher) -> Latents | Clip:
+        """All but the decoding, where there is any. What the watcher raises comes through."""
 
 
 class Backend(Protocol):

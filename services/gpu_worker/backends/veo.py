@@ -7,15 +7,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.gpu_worker.backends.still import Still
-from services.gpu_worker.backends.vertex import MalformedAnswer, Vertex
+from shared.adapters.vertex.connection import Vertex
+from shared.adapters.vertex.retries import MalformedAnswer
+from shared.adapters.vertex.still import Still
 from shared.errors import BackendUnavailable, InvalidRequest, ModelUnavailable
 
 if TYPE_CHECKING:
     from google.genai import Client
     from google.genai.types import GenerateVideosConfig, GenerateVideosResponse, Image
 
-DEFAULT_MODEL = "veo-3.0-generate-001"
+DEFAULT_MODEL = "veo-3.1-generate-001"
 
 # Of Veo 3.0 and 3.1, text to video and image to video.
 DURATIONS_SECONDS = (4, 6, 8)
@@ -31,6 +32,16 @@ _OPERATION = re.compile(
     r"(projects/[\w.:-]+/locations/[\w-]+/)?publishers/google/models/[\w.-]+/operations/[\w-]+",
     re.ASCII,
 )
+
+
+def ends_on_a_frame(model: str) -> bool:
+    """Whether a clip of this model may be told its last frame."""
+    return not model.startswith(_WITHOUT_LAST_FRAME)
+
+
+def is_mp4(content: bytes) -> bool:
+    """Whether it begins as an MP4 does, with a box that names its type."""
+    return content[4:8] == b"ftyp"
 
 
 class OperationLost(BackendUnavailable):
@@ -68,7 +79,7 @@ class VeoRequest:
             return
         if self.first_frame is None:
             raise InvalidRequest("A clip with a last frame needs a first one.", field="image")
-        if self.model.startswith(_WITHOUT_LAST_FRAME):
+        if not ends_on_a_frame(self.model):
             raise ModelUnavailable(
                 "Veo 3.0 cannot end on a given frame: name a Veo 3.1 model as vertex.veo_model."
             )
@@ -157,7 +168,7 @@ def _image(still: Still | None) -> "Image | None":
 def _poll(client: "Client", operation_name: str) -> Pending | Done:
     from google.genai import types  # noqa: PLC0415 - imported with the client
 
-    from services.gpu_worker.backends.vertex_errors import operation_error  # noqa: PLC0415 - too
+    from shared.adapters.vertex.errors import operation_error  # noqa: PLC0415 - too
 
     operation = client.operations.get(
         types.GenerateVideosOperation.model_validate({"name": operation_name})
@@ -176,13 +187,13 @@ def _poll(client: "Client", operation_name: str) -> Pending | Done:
 
 
 def _done(response: "GenerateVideosResponse") -> Done:
-    from services.gpu_worker.backends.vertex_errors import refused  # noqa: PLC0415 - see _poll
+    from shared.adapters.vertex.errors import refused  # noqa: PLC0415 - see _poll
 
     if not response.generated_videos:
         # Of one clip a request, it is this one that was filtered; Google's reasons are sentences.
         raise refused("the clip")
     video = response.generated_videos[0].video
-    if video is not None and video.video_bytes:
+    if video is not None and video.video_bytes and is_mp4(video.video_bytes):
         return Done(video.video_bytes, video.mime_type or "video/mp4")
     if video is not None and video.uri and video.uri.startswith("gs://"):
         return Done(video.uri, video.mime_type or "video/mp4")

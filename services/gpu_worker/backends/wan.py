@@ -30,7 +30,8 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
     if order.preset and order.tiny_decoder is None:
         _check_decoder(model, order.preset)
     how_to_get = model.how_to_get(order.preset or model.default_preset)
-    wan = _from_snapshot(order, warn) if order.snapshot_dir is not None else None
+    key = f"models.{model.name}.image_to_video"
+    wan = _from_snapshot(order, key, warn) if order.snapshot_dir is not None else None
     if wan is None:
         # Here, not above: the weights of a snapshot are read while torch is imported.
         from services.gpu_worker.engine.wan import load_wan  # noqa: PLC0415
@@ -41,6 +42,9 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
             dtype=order.dtype,
             how_to_get=how_to_get,
             tiny_decoder=order.tiny_decoder,
+            image_to_video_dir=order.image_to_video_dir,
+            image_to_video_key=key,
+            image_to_video_when_asked=order.image_to_video_when_asked,
         )
     if order.preset is not None:
         scheduler = model.presets[order.preset].scheduler
@@ -48,7 +52,9 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
     return wan
 
 
-def _from_snapshot(order: Load, warn: Callable[[str], None]) -> "Wan | None":
+def _from_snapshot(
+    order: Load, image_to_video_key: str, warn: Callable[[str], None]
+) -> "Wan | None":
     """None, and a warning, when the snapshot is refused."""
     assert order.snapshot_dir is not None  # noqa: S101 - the caller has looked
     try:
@@ -64,6 +70,9 @@ def _from_snapshot(order: Load, warn: Callable[[str], None]) -> "Wan | None":
                 device=order.device,
                 dtype=order.dtype,
                 tiny_decoder=order.tiny_decoder,
+                image_to_video_dir=order.image_to_video_dir,
+                image_to_video_key=image_to_video_key,
+                image_to_video_when_asked=order.image_to_video_when_asked,
             )
     except SnapshotRefused as reason:
         warn(f"The snapshot is not used: {reason}. `promptreel bake` makes a new one.")

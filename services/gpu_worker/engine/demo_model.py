@@ -2,7 +2,8 @@
 
 It has the classes, the file layout and the geometry (8 pixels and 4 frames a latent, patches of
 1x2x2) of Wan 2.1 T2V 1.3B. It knows nothing about the world: prompt and seed choose a soft field of
-colours that moves.
+colours that moves. In a folder of its own lies its companion, laid out as Wan 2.1 VACE 1.3B, for
+segments that begin with a picture.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from shared.errors import ConfigurationError
 MARKER = "promptreel-demo-model.json"
 
 # Raised whenever the same seed gives other weights: an older demo model is then rebuilt.
-_VERSION = 1
+_VERSION = 2
 
 
 def make_demo_model(

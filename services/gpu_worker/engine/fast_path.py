@@ -28,12 +28,16 @@ class FastPath:
         """Those that are there to decode with."""
         return self._decoders
 
-    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
+    def read(self, segment: Segment, watcher: SegmentWatcher) -> list[Tensor]:
+        """(1, tokens, text width) of the prompt and, with guidance, of the negative prompt."""
         embeddings = []
         for prompt in _prompts(segment):
             embeddings.append(self._text.encode(prompt))
             watcher.text_encoded()
-        return self._denoiser.denoise(segment, embeddings, watcher.step_done)
+        return embeddings
+
+    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
+        return self._denoiser.denoise(segment, self.read(segment, watcher), watcher.step_done)
 
     def decode(self, latents: Tensor, decoder: DecoderName, watcher: SegmentWatcher) -> Frames:
         return self._decoders[decoder].decode(latents, watcher.decoded)

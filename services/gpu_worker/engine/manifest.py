@@ -6,9 +6,12 @@ A snapshot is a directory:
     weights.bin            every tensor, on a boundary of 64 bytes
     tokenizer.json
     packages/*.pt2         compiled parts
+
+``python -m services.gpu_worker.engine.manifest SNAPSHOT_DIR`` reads every file: what an image is built with.
 """
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +113,10 @@ def check_source(manifest: Manifest, model_dir: Path) -> None:
         path = model_dir / name
         if not path.is_file() or path.stat().st_size != size:
             raise SnapshotRefused("the model it was made from has changed since")
+
+
+if __name__ == "__main__":
+    try:
+        check_digests(Path(sys.argv[1]), read_manifest(Path(sys.argv[1])))
+    except SnapshotRefused as reason:
+        sys.exit(f"The snapshot cannot be used: {reason}.")

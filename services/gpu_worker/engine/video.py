@@ -1,22 +1,25 @@
-"""Frames to files: an MP4 that plays everywhere, a poster, a spritesheet. No torch here."""
+"""Frames to a file: an MP4 that plays everywhere. No torch here."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
-from PIL import Image
+from av.video.stream import VideoStream
 
-from services.gpu_worker.backends.backend import Frames
+from services.gpu_worker.backends.backend import Picture
+from services.gpu_worker.engine.sound import FORMAT, LAYOUT, SAMPLES_A_SECOND, Samples
 from shared.catalog import Size
+from shared.complete_file import complete_or_absent
 from shared.errors import InvalidRequest
 
-SPRITESHEET_TILES = 5  # a row, and a column
-_TILE_WIDTH_PIXELS = 208
-_JPEG_QUALITY = 88
+# The index comes first, so that a player starts at once.
+CONTAINER_OPTIONS = {"movflags": "+faststart"}
 
 _BT709 = 1  # the number of BT.709 in ISO/IEC 23091-2, for primaries, transfer and matrix alike
 
@@ -29,11 +32,20 @@ _X264_OPTIONS = {
     # frames give other bytes. Without them crf 22 looks and weighs like crf 20 with them.
     "x264-params": "no-mbtree=1",
 }
+_AAC_BITS_A_SECOND = 192_000
 _LANCZOS = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What is seen, and perhaps heard, for the time of one frame."""
+
+    picture: Picture = field(repr=False)
+    sound: Samples | None = field(default=None, repr=False)
+
+
 def encode_video(
-    frames: Frames,
+    frames: Iterable[Picture],
     path: Path,
     *,
     fps: int,
@@ -45,46 +57,58 @@ def encode_video(
     ``on_frame`` gets the number of frames encoded so far; what it raises leaves no file behind.
     Raises ``InvalidRequest`` for an odd size, which yuv420p cannot hold.
     """
+    moments = (Moment(picture) for picture in frames)
+    encode_moments(moments, path, fps=fps, size=size, with_sound=False, on_frame=on_frame)
+
+
+def encode_moments(
+    moments: Iterable[Moment],
+    path: Path,
+    *,
+    fps: int,
+    size: Size,
+    with_sound: bool,
+    on_frame: Callable[[int], None] = lambda _: None,
+) -> None:
+    """As ``encode_video``; with AAC sound if every moment has some."""
     if size.width % 2 or size.height % 2:
         raise InvalidRequest(f"A video's width and height must be even, not {size}.")
     with (
-        _complete_or_absent(path) as partial,
-        av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+        complete_or_absent(path) as partial,
+        av.open(str(partial), "w", format="mp4", options=CONTAINER_OPTIONS) as container,
     ):
-        stream = container.add_stream("libx264", rate=fps, options=_X264_OPTIONS)
-        stream.width, stream.height, stream.pix_fmt = size.width, size.height, "yuv420p"
-        codec = stream.codec_context
-        codec.time_base = Fraction(1, fps)
-        codec.color_primaries = codec.color_trc = codec.colorspace = _BT709
-        codec.color_range = ColorRange.MPEG
-        for index, pixels in enumerate(frames):
-            container.mux(stream.encode(_to_yuv(pixels, size, index=index, fps=fps)))
+        video = _add_video(container, fps, size)
+        audio = _add_audio(container) if with_sound else None
+        heard = 0
+        for index, moment in enumerate(moments):
+            container.mux(video.encode(_to_yuv(moment.picture, size, index=index, fps=fps)))
+            if audio is not None and moment.sound is not None:
+                container.mux(audio.encode(_to_audio(moment.sound, heard)))
+                heard += moment.sound.shape[1]
             on_frame(index + 1)
-        container.mux(stream.encode(None))
+        container.mux(video.encode(None))
+        if audio is not None:
+            container.mux(audio.encode(None))
 
 
-def save_poster(frames: Frames, path: Path, *, size: Size) -> None:
-    """Write the middle frame as a JPEG of this size."""
-    _save_jpeg(_resize(frames[len(frames) // 2], size), path)
+def _add_video(container: OutputContainer, fps: int, size: Size) -> VideoStream:
+    stream = container.add_stream("libx264", rate=fps, options=_X264_OPTIONS)
+    stream.width, stream.height, stream.pix_fmt = size.width, size.height, "yuv420p"
+    codec = stream.codec_context
+    codec.time_base = Fraction(1, fps)
+    codec.color_primaries = codec.color_trc = codec.colorspace = _BT709
+    codec.color_range = ColorRange.MPEG
+    return stream
 
 
-def save_spritesheet(frames: Frames, path: Path, *, size: Size) -> Size:
-    """Write a JPEG of tiles, row by row, evenly spread over the clip; return its size.
-
-    A clip of fewer frames than tiles repeats some.
-    """
-    tile = Size(_TILE_WIDTH_PIXELS, round(_TILE_WIDTH_PIXELS * size.height / size.width))
-    sheet = Size(tile.width * SPRITESHEET_TILES, tile.height * SPRITESHEET_TILES)
-    image = Image.new("RGB", (sheet.width, sheet.height))
-    shown = np.linspace(0, len(frames) - 1, SPRITESHEET_TILES**2).round().astype(int)
-    for place, index in enumerate(shown):
-        row, column = divmod(place, SPRITESHEET_TILES)
-        image.paste(_resize(frames[index], tile), (column * tile.width, row * tile.height))
-    _save_jpeg(image, path)
-    return sheet
+def _add_audio(container: OutputContainer) -> AudioStream:
+    stream = container.add_stream("aac", rate=SAMPLES_A_SECOND)
+    stream.codec_context.layout = LAYOUT
+    stream.codec_context.bit_rate = _AAC_BITS_A_SECOND
+    return stream
 
 
-def _to_yuv(pixels: Frames, size: Size, *, index: int, fps: int) -> av.VideoFrame:
+def _to_yuv(pixels: Picture, size: Size, *, index: int, fps: int) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
     frame = frame.reformat(
         width=size.width,
@@ -99,21 +123,8 @@ def _to_yuv(pixels: Frames, size: Size, *, index: int, fps: int) -> av.VideoFram
     return frame
 
 
-def _resize(pixels: Frames, size: Size) -> Image.Image:
-    return Image.fromarray(pixels).resize((size.width, size.height), Image.Resampling.LANCZOS)
-
-
-def _save_jpeg(image: Image.Image, path: Path) -> None:
-    with _complete_or_absent(path) as partial:
-        image.save(partial, format="JPEG", quality=_JPEG_QUALITY, optimize=True)
-
-
-@contextmanager
-def _complete_or_absent(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes ``path`` when all went well and is removed otherwise."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _to_audio(samples: Samples, heard: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), FORMAT, LAYOUT)
+    frame.sample_rate = SAMPLES_A_SECOND
+    frame.pts, frame.time_base = heard, Fraction(1, SAMPLES_A_SECOND)
+    return frame

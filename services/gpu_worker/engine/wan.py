@@ -1,15 +1,17 @@
 """A loaded Wan 2.1: what may be asked of it, and what is said when it cannot be done."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from services.gpu_worker.backends.backend import Frames, Segment, SegmentWatcher
+from services.gpu_worker.backends.backend import Abilities, Frames, Segment, SegmentWatcher
 from services.gpu_worker.engine.checkpoint import Checkpoint
 from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.fast_path import FastPath
@@ -22,7 +24,10 @@ from services.gpu_worker.engine.weights_file import WeightsFile
 from shared.catalog import DecoderName
 from shared.errors import InvalidRequest, ModelUnavailable, RenderCrashed
 
+IMAGE_TO_VIDEO_KEY = "models.<name>.image_to_video"
+
 _ASK_ANOTHER_WORKER = "Submit the job anew, or start a worker that is set up for its preset."
+_COLORS = 3
 _SIZE_STEP_PIXELS = 16  # diffusers refuses other sizes, whatever the model's own geometry
 
 
@@ -40,6 +45,20 @@ class Renderer(Protocol):
         """(frames, height, width, 3)."""
 
 
+class Companion(Protocol):
+    """What renders the segments that begin with a picture."""
+
+    @property
+    def takes_last_frame(self) -> bool: ...
+
+    @property
+    def needs_last_frame(self) -> bool:
+        """Without one it cannot render at all."""
+
+    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
+        """As a renderer's, for the same renderer to decode."""
+
+
 class Wan:
     """One loaded model on one device.
 
@@ -53,8 +72,15 @@ class Wan:
         training: Training,
         device: torch.device,
         frame_stride: int,
+        image_to_video: Companion | None = None,
+        load_image_to_video: Callable[[], Companion | None] = lambda: None,
+        image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
     ) -> None:
+        """Without a companion, one is loaded by the first segment that needs it."""
         self._renderer = renderer
+        self._image_to_video = image_to_video
+        self._load_image_to_video = load_image_to_video
+        self._image_to_video_key = image_to_video_key
         self.training = training
         self._device = device
         self._frame_stride = frame_stride
@@ -67,28 +93,60 @@ class Wan:
             return torch.cuda.get_device_name(self._device)
         return self._device.type
 
-    def denoise(self, segment: Segment, watcher: SegmentWatcher) -> "WanLatents":
+    @property
+    def abilities(self) -> Abilities:
+        companion = self._image_to_video
+        return Abilities(
+            first_frame=companion is not None,
+            last_frame=companion is not None and companion.takes_last_frame,
+            needs_last_frame=companion is not None and companion.needs_last_frame,
+            stills=True,
+        )
+
+    def generate(self, segment: Segment, watcher: SegmentWatcher) -> "WanLatents":
         """The same segment gives the same bytes on the same kind of device.
 
         What the watcher raises comes through, and the next render is not the worse for it.
         """
         self._check(segment)
+        renderer = self._renderer_of(segment)
         with _inference():
-            latents = self._renderer.denoise(segment, watcher)
+            latents = renderer.denoise(segment, watcher)
         return WanLatents(latents, segment.decoder, self._renderer, self._side)
 
     def render(self, segment: Segment, watcher: SegmentWatcher) -> Frames:
         """Denoised and decoded, in one go."""
-        return self.denoise(segment, watcher).decode(watcher)
+        return self.generate(segment, watcher).decode(watcher)
+
+    def _renderer_of(self, segment: Segment) -> Renderer | Companion:
+        """Raises ``ModelUnavailable`` for pictures that nothing here can begin or end with."""
+        if segment.first_frame is None:
+            # A job may be older than the configuration that this worker was started with.
+            check_training(self.training, segment.scheduler, how_to_get=_ASK_ANOTHER_WORKER)
+            return self._renderer
+        if self._image_to_video is None:
+            self._image_to_video = self._load_image_to_video()
+        companion, problem = self._image_to_video, None
+        if companion is None:
+            problem = "A segment that begins with a picture needs an image-to-video model"
+        elif segment.last_frame is None and companion.needs_last_frame:
+            problem = "This image-to-video model has to be told what a segment ends with, too"
+        elif segment.last_frame is not None and not companion.takes_last_frame:
+            problem = "This image-to-video model cannot be told what a segment ends with"
+        if companion is None or problem:
+            raise ModelUnavailable(
+                f"{problem}: name the directory of Wan-AI/Wan2.1-VACE-1.3B-diffusers as "
+                f"{self._image_to_video_key} in the configuration."
+            )
+        return companion
 
     def _check(self, segment: Segment) -> None:
         """Refuse what diffusers would round, or refuse in words of its own."""
+        _check_pictures(segment)
         if segment.size.width % _SIZE_STEP_PIXELS or segment.size.height % _SIZE_STEP_PIXELS:
             raise InvalidRequest(
                 f"The model renders widths and heights that are multiples of {_SIZE_STEP_PIXELS}."
             )
-        # A job may be older than the configuration that this worker was started with.
-        check_training(self.training, segment.scheduler, how_to_get=_ASK_ANOTHER_WORKER)
         if segment.decoder not in self._renderer.decoders:
             raise ModelUnavailable(
                 f"There is no {segment.decoder} decoder here. {_ASK_ANOTHER_WORKER}"
@@ -96,6 +154,20 @@ class Wan:
         stride = self._frame_stride
         if segment.frames < 1 or (segment.frames - 1) % stride:
             raise InvalidRequest(f"The frame count must be a multiple of {stride}, plus one.")
+
+
+def _check_pictures(segment: Segment) -> None:
+    if segment.last_frame is not None and segment.first_frame is None:
+        raise InvalidRequest("A segment that ends with a picture begins with one, too.")
+    for picture in (segment.first_frame, segment.last_frame):
+        if picture is not None and (
+            picture.dtype != np.uint8
+            or picture.shape != (segment.size.height, segment.size.width, _COLORS)
+        ):
+            raise InvalidRequest(
+                f"A picture that a segment begins or ends with has its size, {segment.size}, "
+                "and its three colours in bytes."
+            )
 
 
 @dataclass(frozen=True)
@@ -143,18 +215,31 @@ def load_wan(
     dtype: str,
     how_to_get: str,
     tiny_decoder: Path | None = None,
+    image_to_video_dir: Path | None = None,
+    image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
+    image_to_video_when_asked: bool = False,
 ) -> Wan:
     """Ready to render, by the fast path.
 
     ``tiny_decoder`` names its weights, where it is to be there beside the model's own decoder.
+    ``image_to_video_dir`` names what renders segments that begin with a picture, where any are to
+    be, and ``image_to_video_key`` where in the configuration it is named; with
+    ``image_to_video_when_asked`` it is loaded by the first of them.
 
     ``device`` and ``dtype`` may be "auto". Raises ``ModelUnavailable``, which says how to get the
     model, when a file is missing or broken.
     """
     where = resolve_device(device)
     checkpoint = Checkpoint(model_dir, how_to_get=how_to_get)
-    model = checkpoint.load(device=where, dtype=resolve_dtype(dtype, where))
-    return _of_model(model, tiny_decoder)
+    number = resolve_dtype(dtype, where)
+    model = checkpoint.load(device=where, dtype=number)
+    return _of_model(
+        model,
+        tiny_decoder=tiny_decoder,
+        companion=_CompanionFiles(
+            image_to_video_dir, image_to_video_key, number, image_to_video_when_asked
+        ),
+    )
 
 
 def open_snapshot(
@@ -165,6 +250,9 @@ def open_snapshot(
     device: str,
     dtype: str,
     tiny_decoder: Path | None = None,
+    image_to_video_dir: Path | None = None,
+    image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
+    image_to_video_when_asked: bool = False,
 ) -> Wan:
     """Ready to render, by the fast path and what was compiled ahead.
 
@@ -172,17 +260,47 @@ def open_snapshot(
     """
     where = resolve_device(device)
     check_fits(manifest, where, dtype)
-    return _of_model(load_snapshot(directory, manifest, weights, device=where), tiny_decoder)
+    return _of_model(
+        load_snapshot(directory, manifest, weights, device=where),
+        tiny_decoder=tiny_decoder,
+        companion=_CompanionFiles(
+            image_to_video_dir,
+            image_to_video_key,
+            resolve_dtype(dtype, where),
+            image_to_video_when_asked,
+        ),
+    )
 
 
-def _of_model(model: WanModel, tiny_decoder: Path | None) -> Wan:
+@dataclass(frozen=True)
+class _CompanionFiles:
+    directory: Path | None
+    key: str  # of the configuration
+    dtype: torch.dtype
+    when_asked: bool  # most workers never need it
+
+    def load(self, model: WanModel, fast_path: FastPath) -> Companion | None:
+        if self.directory is None:
+            return None
+        # Here, not above: a worker without it never waits for diffusers to be imported.
+        from services.gpu_worker.engine.companion import load_image_to_video  # noqa: PLC0415
+
+        return load_image_to_video(self.directory, model, fast_path.read, dtype=self.dtype)
+
+
+def _of_model(model: WanModel, *, tiny_decoder: Path | None, companion: _CompanionFiles) -> Wan:
     tiny = None
     if tiny_decoder is not None:
         channels = model.transformer.config.channels
         tiny = load_tiny_decoder(tiny_decoder, device=model.device, latent_channels=channels)
+    fast_path = FastPath(model, tiny)
+    load = partial(companion.load, model, fast_path)
     return Wan(
-        FastPath(model, tiny),
+        fast_path,
         training=model.training,
         device=model.device,
         frame_stride=model.decoder.config.frame_stride,
+        image_to_video=None if companion.when_asked else load(),
+        load_image_to_video=load,
+        image_to_video_key=companion.key,
     )

@@ -1,7 +1,7 @@
 """The stages in their order: plan, keyframes, generation, stitch; in two halves.
 
 The first half needs the device to itself and ends with the last denoising step. The second one may run
-in another thread, beside the first half of the next clip.
+in another thread, beside the first half of the next video.
 """
 
 import time
@@ -11,44 +11,59 @@ from dataclasses import dataclass, field
 
 from services.gpu_worker.backends.backend import LoadedModel
 from services.gpu_worker.pipeline.keyframes import make_keyframes
-from services.gpu_worker.pipeline.plan import Plan, make_plan
-from services.gpu_worker.pipeline.segments import DenoisedSegment, denoise_segments
+from services.gpu_worker.pipeline.parts import Parts
+from services.gpu_worker.pipeline.plan import make_plan
+from services.gpu_worker.pipeline.production import Production
+from services.gpu_worker.pipeline.render_spans import RenderSpans, untold
+from services.gpu_worker.pipeline.segments import Generation
 from services.gpu_worker.pipeline.stitch import stitch
+from services.gpu_worker.pipeline.studio import Studio
 from services.gpu_worker.pipeline.watcher import Watcher, stop_if_canceled
 from services.gpu_worker.protocol import Render, Rendered
 
 
-def denoise(
+def begin(
     command: Render,
     model: LoadedModel,
+    studio: Studio,
     watcher: Watcher,
     *,
     clock: Callable[[], float] = time.monotonic,
-) -> "DenoisedClip":
-    """The first half. Writes nothing yet.
+    spans: RenderSpans | None = None,
+) -> "BegunRender":
+    """The first half. What is in the command's work directory already is not made again.
 
     Raises ``RenderCanceled`` soon after the watcher asks for it, and errors of ``shared.errors``.
     """
-    phases = _Phases(watcher, clock)
+    told = untold() if spans is None else spans
+    phases = _Phases(watcher, clock, told)
+    production = Production(
+        command=command,
+        model=model,
+        studio=studio,
+        found=Parts(command.work_dir, watcher, worth_keeping=command.segments > 1),
+        watcher=watcher,
+        clock=clock,
+        spans=told,
+    )
     with phases.whole("plan"):
-        plan = make_plan(command)
-        watcher.log(plan.describe())
+        plan = make_plan(production)
+        watcher.log(plan.describe(command))
     with phases.whole("keyframes"):
-        make_keyframes(watcher)
+        make_keyframes(plan, production)
+    generation = Generation(plan, production)
     phases.begin("generation")
     with phases.timed("generation"):
-        segments = denoise_segments(plan, model, watcher, clock=clock)
-    return DenoisedClip(command, plan, segments, watcher, phases)
+        generation.begin()
+    return BegunRender(production, generation, phases)
 
 
 @dataclass(frozen=True)
-class DenoisedClip:
-    """A clip in latents. Its ``repr`` is safe to log: no prompt."""
+class BegunRender:
+    """A video whose last segment is in latents. Its ``repr`` is safe to log: no prompt."""
 
-    _command: Render = field(repr=False)
-    _plan: Plan
-    _segments: tuple[DenoisedSegment, ...]
-    _watcher: Watcher
+    _production: Production
+    _generation: Generation
     _phases: "_Phases"
 
     def finish(self) -> Rendered:
@@ -56,18 +71,18 @@ class DenoisedClip:
 
         To be called once. Raises what the first half does.
         """
-        command, plan, phases = self._command, self._plan, self._phases
-        stop_if_canceled(self._watcher)
+        command, phases = self._production.command, self._phases
+        stop_if_canceled(self._production.watcher)
         with phases.timed("generation"):
-            frames = tuple(segment.decode() for segment in self._segments)
+            pieces = self._generation.finish()
         phases.end("generation")
         with phases.whole("stitch"):
-            files = stitch(frames, plan, command.work_dir, self._watcher)
+            frames, files = stitch(pieces, self._production)
         return Rendered(
             job_id=command.job_id,
             files=files,
-            frames=plan.frames,
-            fps=plan.fps,
+            frames=frames,
+            fps=command.fps,
             phase_seconds=phases.seconds,
         )
 
@@ -78,6 +93,7 @@ class _Phases:
 
     watcher: Watcher
     clock: Callable[[], float]
+    spans: RenderSpans
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -94,7 +110,8 @@ class _Phases:
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         started = self.clock()
-        yield
+        with self.spans.phase(phase):
+            yield
         before = self.seconds.get(phase, 0.0)
         self.seconds[phase] = round(before + self.clock() - started, 3)
 

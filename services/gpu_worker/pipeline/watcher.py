@@ -18,6 +18,9 @@ class Watcher(Protocol):
     def log(self, text: str) -> None:
         """A line for the job's owner: no prompt, no path."""
 
+    def part_made(self, name: str) -> None:
+        """A part is whole in the work directory: from here on it need not be made again."""
+
     def cancel_requested(self) -> bool: ...
 
 

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from services.gpu_worker.backends.still import Still
-from services.gpu_worker.backends.vertex import MalformedAnswer, Vertex
+from shared.adapters.vertex.retries import MalformedAnswer
+from shared.adapters.vertex.still import Still
 from shared.errors import InvalidRequest, ModelUnavailable
 
 if TYPE_CHECKING:
     from google.genai import Client
     from google.genai.types import Candidate, GenerateContentConfig, GenerateContentResponse, Part
+
+    from shared.adapters.vertex.connection import Vertex
 
 DEFAULT_PLANNER = "gemini-2.5-flash"
 DEFAULT_PAINTER = "gemini-2.5-flash-image"
@@ -66,7 +68,7 @@ class Gemini:
     """Plans and draws. Each method asks once and, when that fails, as often as ``Vertex`` does."""
 
     def __init__(
-        self, vertex: Vertex, *, planner: str = DEFAULT_PLANNER, painter: str = DEFAULT_PAINTER
+        self, vertex: "Vertex", *, planner: str = DEFAULT_PLANNER, painter: str = DEFAULT_PAINTER
     ) -> None:
         self._vertex = vertex
         self._planner = planner
@@ -92,7 +94,7 @@ class Gemini:
             )
             return _read_plan(_parts(response), segments=segments, keyframes=keyframes)
 
-        missing = _no_model(self._planner, "vertex.planner_model")
+        missing = _no_model(self._planner, "planner")
         return self._vertex.call(ask, missing=missing)
 
     def draw(
@@ -103,7 +105,7 @@ class Gemini:
         aspect_ratio: str = "16:9",
         size: str | None = None,
     ) -> Still:
-        """A picture as described, after the references (PNG or JPEG); size is 1K, 2K, 4K or the model's.
+        """A picture as described, after the references (PNG, JPEG, WebP); size is 1K, 2K, 4K or None.
 
         Raises ``InvalidRequest``, ``PromptRefused``, ``ModelUnavailable``, ``BackendUnavailable``.
         """
@@ -128,7 +130,7 @@ class Gemini:
             )
             return _read_still(_parts(response))
 
-        missing = _no_model(self._painter, "vertex.image_model")
+        missing = _no_model(self._painter, "image_generation_model")
         return self._vertex.call(ask, missing=missing)
 
     def _size(self, size: str | None) -> str | None:
@@ -138,7 +140,7 @@ class Gemini:
             return size
         if size not in (None, "1K"):
             raise ModelUnavailable(
-                f"{self._painter} draws 1K only: name another model as vertex.image_model."
+                f"{self._painter} draws 1K only: name another image_generation_model."
             )
         return None
 
@@ -171,7 +173,7 @@ def _schema(segments: int, *, keyframes: bool) -> dict[str, Any]:
 
 def _parts(response: "GenerateContentResponse") -> "list[Part]":
     """What the model made. Raises ``PromptRefused`` when a filter stopped it."""
-    from services.gpu_worker.backends.vertex_errors import refused  # noqa: PLC0415 - late, too
+    from shared.adapters.vertex.errors import refused  # noqa: PLC0415 - late, too
 
     feedback = response.prompt_feedback
     if feedback is not None and feedback.block_reason is not None:
@@ -208,6 +210,6 @@ def _read_still(parts: "list[Part]") -> Still:
         try:
             return Still.of(part.inline_data.data)
         except InvalidRequest:
-            # Neither PNG nor JPEG: nobody asked for it.
+            # No kind of picture that was ever promised.
             raise MalformedAnswer from None
     raise MalformedAnswer

@@ -1,34 +1,30 @@
 """Vertex AI: who asks, how long to wait for it, and how often to ask again.
 
-What its errors mean is in ``vertex_errors.py``; what is asked, in ``veo.py`` and ``gemini.py``.
+What its errors mean is in ``errors.py``; what is asked, in ``gemini.py`` and in the worker's ``veo.py``.
 """
 
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 import httpx
 
+from shared import config_sections
+from shared.adapters.vertex.retries import Answer, Failure, Patience, RetryPolicy
 from shared.errors import ModelUnavailable, PromptreelError
+from shared.secret_file import secret_in
 
 if TYPE_CHECKING:
     from google.genai import Client
     from google.oauth2.service_account import Credentials
 
-    from services.gpu_worker.backends.vertex_errors import Failure
-
 _SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
-
-Answer = TypeVar("Answer")
-
-
-class MalformedAnswer(Exception):
-    """Control flow: Vertex AI said yes and not what it was asked for. ``Vertex.call`` asks again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,32 +39,16 @@ class VertexAccess:
     timeout_seconds: float = 120.0  # of one request
 
 
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """How often one question is asked again, and how long to wait before."""
-
-    max_retries: int = 3
-    # An answer that cannot be used was paid for.
-    max_malformed_retries: int = 1
-    first_pause_seconds: float = 1.0
-    longest_pause_seconds: float = 60.0
-
-    def pause_seconds(
-        self, failure: "Failure", *, retries: int, malformed: int, dice: float
-    ) -> float | None:
-        """None: give up. ``dice`` is 0 to 1; whoever names a time is never asked before it."""
-        if not failure.ask_again or retries >= self.max_retries:
-            return None
-        if failure.malformed and malformed > self.max_malformed_retries:
-            return None
-        grown = min(self.first_pause_seconds * 2.0**retries, self.longest_pause_seconds)
-        # Half of it by chance, so that those who failed together do not come back together.
-        pause = grown * (1 + dice) / 2
-        if failure.retry_after_seconds is None:
-            return pause
-        if failure.retry_after_seconds > self.longest_pause_seconds:
-            return None
-        return max(pause, failure.retry_after_seconds)
+def access_of(section: config_sections.Vertex) -> VertexAccess:
+    """As the configuration says. Raises ``ModelUnavailable`` when its API key cannot be read."""
+    return VertexAccess(
+        project=section.project,
+        location=section.location,
+        api_key=_api_key(section.api_key_file),
+        credentials_file=section.credentials_file,
+        base_url=section.base_url,
+        timeout_seconds=section.request_seconds,
+    )
 
 
 class Vertex:
@@ -89,11 +69,10 @@ class Vertex:
         What ``sleep`` and ``tell`` raise reaches the caller, so that either can stop a render.
         Raises ``ModelUnavailable`` when nobody could be asked as configured.
         """
-        self._retries = retries or RetryPolicy()
         self._clock = clock
-        self._sleep = sleep
-        self._dice = dice
-        self._tell = tell
+        self._patience = Patience(
+            retries=retries or RetryPolicy(), sleep=sleep, tell=tell, dice=dice
+        )
         # Ours, so that it is closed for certain and its errors are of one kind whatever is installed.
         self._http = httpx.Client()
         try:
@@ -101,6 +80,18 @@ class Vertex:
         except BaseException:
             self._http.close()
             raise
+
+    @classmethod
+    def of(
+        cls,
+        section: config_sections.Vertex,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """As the configuration says. Raises ``ModelUnavailable`` as the constructor does."""
+        retries = RetryPolicy(max_retries=section.max_retries)
+        return cls(access_of(section), retries=retries, sleep=sleep, tell=tell)
 
     def __enter__(self) -> Self:
         return self
@@ -124,40 +115,24 @@ class Vertex:
         tells. Raises ``PromptRefused``, ``ModelUnavailable`` and, when it may work later,
         ``BackendUnavailable``.
         """
-        retries = malformed = 0
-        while True:
-            answer, failure = self._attempt(ask, missing)
-            if failure is None:
-                # Nothing failed, so there is an answer, though it may be None.
-                return answer  # type: ignore[return-value]
-            malformed += failure.malformed
-            pause = self._retries.pause_seconds(
-                failure, retries=retries, malformed=malformed, dice=self._dice()
-            )
-            if pause is None:
-                # Raised here, outside of any ``except``: Google's own error quotes the request, and
-                # would be printed as the context of ours.
-                raise failure.error
-            retries += 1
-            self._tell(f"{failure.error.message} Asking again in {pause:.0f} s.")
-            self._sleep(pause)
+        return self._patience.until_answered(lambda: self._attempt(ask, missing))
 
     def _attempt(
         self, ask: Callable[["Client"], Answer], missing: PromptreelError
-    ) -> "tuple[Answer | None, Failure | None]":
+    ) -> Answer | Failure:
         # Importing it takes a second, and connecting has done it.
-        from services.gpu_worker.backends.vertex_errors import EXPECTED, judge  # noqa: PLC0415
+        from shared.adapters.vertex.errors import EXPECTED, judge  # noqa: PLC0415
 
         try:
-            return ask(self._client), None
+            return ask(self._client)
         except EXPECTED as error:
-            return None, judge(error, missing=missing, now=self._clock())
+            return judge(error, missing=missing, now=self._clock())
 
 
 def _connect(access: VertexAccess, http: httpx.Client) -> "Client":
     if not access.project and not access.api_key:
         raise ModelUnavailable(
-            "Nobody is named who asks Vertex AI: set vertex.project, or vertex.api_key."
+            "Nobody is named who asks Vertex AI: set vertex.project, or vertex.api_key_file."
         )
     try:
         from google import genai  # noqa: PLC0415 - takes a second
@@ -176,20 +151,29 @@ def _connect(access: VertexAccess, http: httpx.Client) -> "Client":
         vertexai=True,
         project=access.project,
         location=access.location,
-        credentials=_credentials(access.credentials_file),
+        credentials=service_account(access.credentials_file),
         http_options=options,
     )
 
 
-def _credentials(file: Path | None) -> "Credentials | None":
+def service_account(file: Path | None) -> "Credentials | None":
+    """What a key file says; None: the environment's own. Raises ``ModelUnavailable``."""
     if file is None:
         return None
     from google.oauth2.service_account import Credentials  # noqa: PLC0415 - beside genai
 
-    try:
+    with suppress(OSError, ValueError):
         return Credentials.from_service_account_file(  # type: ignore[no-any-return, no-untyped-call] # google-auth's
             str(file), scopes=_SCOPES
         )
-    except (OSError, ValueError):
-        pass
     raise ModelUnavailable("The service account's key cannot be read: see vertex.credentials_file.")
+
+
+def _api_key(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    if key := secret_in(file):
+        return key
+    raise ModelUnavailable(
+        "The API key cannot be read: vertex.api_key_file must name a file with the key and no more."
+    )

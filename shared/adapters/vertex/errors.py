@@ -6,7 +6,6 @@ Of Google's own words only those of fixed vocabularies are passed on (``PERMISSI
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -15,12 +14,15 @@ import httpx
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.genai.errors import APIError
 
-from services.gpu_worker.backends.vertex import MalformedAnswer
+from shared.adapters.vertex.retries import Failure, MalformedAnswer, NoAnswer
 from shared.errors import BackendUnavailable, ModelUnavailable, PromptreelError, PromptRefused
 
 # The client reads answers without looking whether they are what they should be: what it stumbles
 # over then are these (pydantic's and json's errors are ValueErrors).
 _STUMBLED = (MalformedAnswer, ValueError, TypeError, AttributeError, LookupError)
+
+# The last one is about a token, without which nothing is asked.
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, TransportError)
 
 EXPECTED = (APIError, GoogleAuthError, httpx.HTTPError, *_STUMBLED)
 
@@ -45,16 +47,6 @@ _WORD = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 _SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s?")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """One attempt that failed."""
-
-    error: PromptreelError
-    ask_again: bool = False
-    malformed: bool = False
-    retry_after_seconds: float | None = None
-
-
 def judge(error: Exception, *, missing: PromptreelError, now: datetime) -> Failure:
     """What to raise for one of ``EXPECTED``, and whether to ask again before."""
     match error:
@@ -66,9 +58,9 @@ def judge(error: Exception, *, missing: PromptreelError, now: datetime) -> Failu
                 retry_after_seconds=_retry_after_seconds(error, now),
             )
         case httpx.TimeoutException():
-            return _again("Vertex AI did not answer in time.")
+            return _lost(error, "Vertex AI did not answer in time.")
         case httpx.HTTPError() | TransportError():
-            return _again("Vertex AI cannot be reached.")
+            return _lost(error, "Vertex AI cannot be reached.")
         case GoogleAuthError(retryable=True):
             return _again("Google gives no token at the moment.")
         case GoogleAuthError():
@@ -84,7 +76,8 @@ def operation_error(status: Mapping[str, object]) -> PromptreelError:
     code = _HTTP_OF_GRPC.get(grpc, 500) if isinstance(grpc, int) else 500
     meaning = _meaning(code, {"error": status})
     return meaning or ModelUnavailable(
-        "Vertex AI did not find what the request names: check the bucket and vertex.location."
+        "Vertex AI did not find what the request names: check vertex.output_gcs_uri and "
+        "vertex.location."
     )
 
 
@@ -94,6 +87,12 @@ def refused(what: str) -> PromptRefused:
 
 def _again(message: str) -> Failure:
     return Failure(BackendUnavailable(message), ask_again=True)
+
+
+def _lost(error: Exception, message: str) -> Failure:
+    if isinstance(error, _NEVER_SENT):
+        return _again(message)
+    return Failure(NoAnswer(message), ask_again=True)
 
 
 def _meaning(code: int, details: object) -> PromptreelError | None:
@@ -112,15 +111,16 @@ def _meaning(code: int, details: object) -> PromptreelError | None:
     # The operator's: what callers may choose is checked before anything is sent. What is left are
     # an invalid API key (400 at Google), a bucket that is none, a model that knows no such setting.
     return ModelUnavailable(
-        f"Vertex AI does not accept the request ({said}): check vertex.api_key, the model's name and "
-        "the bucket in the configuration."
+        f"Vertex AI does not accept the request ({said}): check vertex.api_key_file, "
+        "vertex.output_gcs_uri and the model's name (vertex.veo_model, planner or "
+        "image_generation_model)."
     )
 
 
 def _who_asks(problem: str) -> ModelUnavailable:
     return ModelUnavailable(
-        f"{problem}: check vertex.project, vertex.credentials_file and vertex.api_key; the account "
-        "needs the role roles/aiplatform.user, the project the Vertex AI API."
+        f"{problem}: check vertex.project, vertex.credentials_file and vertex.api_key_file; the "
+        "account needs the role roles/aiplatform.user, the project the Vertex AI API."
     )
 
 
