@@ -1,0 +1,1 @@
+"""Reading what callers and providers send about pictures."""

@@ -1,0 +1,1 @@
+"""Who makes pictures elsewhere, behind ``shared/images/provider.py``."""
