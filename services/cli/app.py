@@ -1,56 +1,56 @@
 """The commands of `promptreel`."""
 
-import importlib.metadata
-import shlex
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from services.cli import rendering
-from services.cli.client import RequestRefused
-from services.cli.client_key import client_key
-from services.cli.model_files import (
-    DEMO_MODEL,
-    bake,
-    ensure_model,
-    has_model,
-    make_demo_model,
-    verify_snapshot,
+from services.cli import (
+    job_commands,
+    key_commands,
+    server_commands,
+    webhook_commands,
+    weights_commands,
 )
-from services.cli.service import Service, ServiceFailed, free_port, port_is_free
-from shared.config import Config, find_config, load_config
-from shared.errors import PromptreelError
-from shared.settings import read_settings
+from services.cli.exits import EXIT_CODES, EXIT_FAILED, sigterm_interrupts, told_plainly
+from services.cli.output import console
 
 if TYPE_CHECKING:
     from services.emulators.cloud import Cloud
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+    from shared.config import Config
 
 _START_SECONDS = 60.0
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     help="A text prompt becomes a video, on this machine or on your own Google Cloud project.",
+    epilog=EXIT_CODES,
 )
-console = Console(stderr=True, highlight=False)
+app.add_typer(job_commands.commands)
+app.add_typer(server_commands.commands, name="servers")
+app.add_typer(webhook_commands.commands, name="webhook")
+app.add_typer(key_commands.commands, name="keys")
+app.add_typer(weights_commands.commands, name="weights")
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="promptreel.yaml; by default config/promptreel.yaml if there."),
 ]
+
+
+class Mode(StrEnum):
+    SINGLE = "single"
+    KEYFRAME = "keyframe"
+    CHAINING = "chaining"
+
+
+class Backend(StrEnum):
+    WAN = "wan2.1"
+    VEO = "veo3"
 
 
 class Profile(StrEnum):
@@ -66,7 +66,12 @@ def up(
     ] = Profile.CONFIGURED,
 ) -> None:
     """Run the API and a worker here until Ctrl-C."""
-    with _told_plainly(), ExitStack() as running:
+    from services.cli.client_key import client_key
+    from services.cli.greeting import greet, submit_command
+    from services.cli.model_files import ensure_model
+    from services.cli.service import Service, ServiceFailed, free_port, port_is_free
+
+    with told_plainly(console()), ExitStack() as running:
         file, loaded = _load(config)
         server = loaded.server
         port = server.port or free_port(server.host)
@@ -77,32 +82,35 @@ def up(
             )
         ensure_model(loaded)
         key = client_key(loaded)
-        _sigterm_interrupts()
+        submit = submit_command(file, port=server.port, program=sys.argv[0])
+        sigterm_interrupts()
         environment: Mapping[str, str] = {}
         if profile is Profile.GCP_EMULATORS:
-            with console.status("starting Google's emulators"):
+            with console().status("starting Google's emulators"):
                 cloud = running.enter_context(_emulated_cloud(loaded))
             file, environment = cloud.config_file, cloud.environment
             for name, address in environment.items():
-                console.print(f"[dim]{name}={address}[/]")
+                console().print(f"[dim]{name}={address}[/]")
         service = running.enter_context(
             Service(
                 config_file=file,
                 host=server.host,
                 port=port,
                 log_format="console" if sys.stderr.isatty() else "json",
+                backends=loaded.backends,
                 environment=environment,
-                on_restart=lambda name: console.print(f"[yellow]the {name} died; restarting it[/]"),
+                on_restart=lambda name: console().print(
+                    f"[yellow]the {name} died; restarting it[/]"
+                ),
             )
         )
         service.wait_ready(timeout_seconds=_START_SECONDS)
-        _welcome(service.url, key.file)
+        greet(console(), url=service.url, key_file=key.file, submit=submit)
         service.run()
 
 
-def _emulated_cloud(config: Config) -> AbstractContextManager["Cloud"]:
-    # Here, not above: Google's clients take a second to import, and few commands need them.
-    from services.emulators.cloud import emulated_cloud  # noqa: PLC0415
+def _emulated_cloud(config: "Config") -> AbstractContextManager["Cloud"]:
+    from services.emulators.cloud import emulated_cloud
 
     return emulated_cloud(config, config.data_dir / "gcp-emulators")
 
@@ -114,11 +122,58 @@ def render(
     config: ConfigOption = None,
 ) -> None:
     """Render a prompt to an MP4, starting what is not running."""
-    with _told_plainly():
+    from services.cli import rendering
+    from services.cli.model_files import ensure_model
+
+    with told_plainly(console()):
         file, loaded = _load(config)
         ensure_model(loaded)
-        _sigterm_interrupts()
-        rendering.render(prompt, out=out, config=loaded, config_file=file, console=console)
+        sigterm_interrupts()
+        rendering.render(prompt, out=out, config=loaded, config_file=file, console=console())
+
+
+@app.command("pipeline")
+def pipeline_command(
+    *,
+    prompt: Annotated[
+        str | None, typer.Option(help="What the video shows; by default the configuration's.")
+    ] = None,
+    config: ConfigOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="A folder; by default one of its own in output_dir. A run that was stopped goes on there.",
+        ),
+    ] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Instead of generation_mode in the configuration.")
+    ] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="Instead of segments in the configuration.")
+    ] = None,
+    backend: Annotated[
+        Backend | None, typer.Option(help="Instead of default_backend in the configuration.")
+    ] = None,
+) -> None:
+    """Make one video without a server: plan, keyframes, segments and the video stay in a folder."""
+    from services.cli.model_files import ensure_model
+    from services.cli.pipeline import folder_of, run_pipeline
+    from shared.config import build_effective_config
+
+    with told_plainly(console()):
+        said = {
+            "prompt": prompt,
+            "generation_mode": mode,
+            "segments": segments,
+            "default_backend": backend,
+        }
+        effective = build_effective_config(_load(config)[1], said)
+        ensure_model(effective.config)
+        rendered = run_pipeline(effective, out or folder_of(effective), console=console())
+    for file in rendered.files:
+        console().print(f"[bold green]saved[/] {file.path}  [dim]{file.kind}[/]", soft_wrap=True)
 
 
 @app.command("make-demo-model")
@@ -130,7 +185,9 @@ def make_demo_model_command(
     config: ConfigOption = None,
 ) -> None:
     """Build a small Wan pipeline with random weights that any CPU can run."""
-    with _told_plainly():
+    from services.cli.model_files import DEMO_MODEL, make_demo_model
+
+    with told_plainly(console()):
         if directory is None:
             directory = _load(config)[1].models[DEMO_MODEL].dir
         make_demo_model(directory, seed=seed)
@@ -160,7 +217,9 @@ def bake_command(
 
     Name the snapshot in the configuration, as models.NAME.snapshot.
     """
-    with _told_plainly():
+    from services.cli.model_files import bake
+
+    with told_plainly(console()):
         bake(
             model_dir,
             snapshot_dir,
@@ -177,9 +236,11 @@ def verify_snapshot_command(
     snapshot_dir: Annotated[Path, typer.Argument(help="What `promptreel bake` made.")],
 ) -> None:
     """Read every file of a snapshot and compare it with its digest. Exits 2 if one is damaged."""
-    with _told_plainly():
+    from services.cli.model_files import verify_snapshot
+
+    with told_plainly(console()):
         verify_snapshot(snapshot_dir)
-    console.print("[green]The snapshot is whole.[/]")
+    console().print("[green]The snapshot is whole.[/]")
 
 
 @app.command()
@@ -202,12 +263,12 @@ def torture(
 
     Exits 0 if every invariant held, 1 if one did not.
     """
-    from services.cli.torture import run_torture  # noqa: PLC0415 - few commands need what it needs
+    from services.cli.torture import run_torture
 
-    with _told_plainly():
-        _sigterm_interrupts()
+    with told_plainly(console()):
+        sigterm_interrupts()
         held = run_torture(
-            console,
+            console(),
             seed=seed,
             minutes=minutes,
             in_cloud=profile is Profile.GCP_EMULATORS,
@@ -221,51 +282,23 @@ def torture(
 @app.command()
 def version() -> None:
     """Print the version."""
+    import importlib.metadata
+
     typer.echo(f"promptreel {importlib.metadata.version('promptreel')}")
 
 
-def _load(named: Path | None) -> tuple[Path | None, Config]:
+def _load(named: Path | None) -> tuple[Path | None, "Config"]:
+    from shared.config import find_config, load_config
+    from shared.settings import read_settings
+
     file = find_config(named or read_settings().config_file)
     return file, load_config(file)
 
 
 def _demo_model_dir() -> Path:
+    from services.cli.model_files import DEMO_MODEL, has_model, make_demo_model
+
     directory = _load(None)[1].models[DEMO_MODEL].dir
     if not has_model(directory):
         make_demo_model(directory)
     return directory
-
-
-def _welcome(url: str, key_file: Path) -> None:
-    """Printed unwrapped, to be copied as it is."""
-    say = partial(console.print, soft_wrap=True)
-    say(f"[bold green]Promptreel is up[/] at {url}  ·  docs at {url}/docs  ·  Ctrl-C stops")
-    say("[bold]Make a video:[/]")
-    say(
-        f'  curl -s {url}/v1/jobs -H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})" '
-        f"""-H 'Content-Type: application/json' -d '{{"prompt": "a red circle moving left"}}'""",
-        markup=False,
-    )
-
-
-def _sigterm_interrupts() -> None:
-    """SIGTERM ends a command the way Ctrl-C does: children first."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-
-
-@contextmanager
-def _told_plainly() -> Iterator[None]:
-    """Errors a person can mend are one message and an exit code, not a traceback."""
-    try:
-        yield
-    except (PromptreelError, RequestRefused, ServiceFailed, rendering.RenderFailed) as error:
-        console.print(str(error), style="red", markup=False)
-        code = EXIT_USAGE if isinstance(error, PromptreelError) else EXIT_FAILED
-        raise typer.Exit(code) from None
-    except KeyboardInterrupt:
-        console.print("stopped")
-        raise typer.Exit(EXIT_INTERRUPTED) from None

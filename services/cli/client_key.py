@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.api.auth import create_key
+from services.api.keys.sources import KeyFile, create_key
 from shared.config import Config
 
 _OWNER = "local"
@@ -22,7 +22,7 @@ def client_key(config: Config) -> ClientKey:
     file = config.data_dir / "client.key"
     if not file.exists() or not config.server.key_file.exists():
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        secret = create_key(config.server.key_file, owner=_OWNER, now=datetime.now(UTC))
+        secret = create_key(KeyFile(config.server.key_file), owner=_OWNER, now=datetime.now(UTC))
         file.unlink(missing_ok=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as created:

@@ -68,13 +68,25 @@ def _needs_torch(what: str) -> None:
         raise ModelUnavailable(f"{what} needs the worker: install promptreel[worker].")
 
 
+def _is_complete(config: Config) -> bool:
+    """With what begins a clip with a given picture, if one will be asked for."""
+    companion = config.image_to_video_dir
+    return has_model(config.model_dir) and (companion is None or has_model(companion))
+
+
 def ensure_model(config: Config) -> None:
     """Make the demo model if it is the one to render with and missing. Raises ``ModelUnavailable``."""
-    if has_model(config.model_dir):
+    if "wan2.1" not in config.backends or _is_complete(config):
         return
     if config.render.model == DEMO_MODEL:
         make_demo_model(config.model_dir)
         return
+    if has_model(config.model_dir):
+        raise ModelUnavailable(
+            f"No model that begins a clip with a picture is in {config.image_to_video_dir}.\n"
+            f"Download Wan-AI/Wan2.1-VACE-1.3B-diffusers from the Hugging Face hub into the directory "
+            f"named by models.{config.render.model}.image_to_video in the configuration."
+        )
     raise ModelUnavailable(
         f"The model {config.render.model} is not in {config.model_dir}.\n"
         f"{find_model(config.render.model).how_to_get(config.render.preset)}"

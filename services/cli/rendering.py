@@ -17,19 +17,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from services.cli.client import Client, RequestRefused
 from services.cli.client_key import client_key
-from services.cli.service import Service, ServiceFailed, free_port, port_is_free
+from services.cli.exits import CommandFailed
+from services.cli.service import Service, ServiceFailed, free_port, local_url, port_is_free
+from shared.client import Promptreel
+from shared.client.errors import ApiError, ClientError
+from shared.client.following import TERMINAL
 from shared.config import Config
 from shared.schemas import JobView
 
 _POLL_SECONDS = 0.25
 _START_SECONDS = 60.0
 _SERVER_ERRORS = 500
-_TERMINAL = ("finished", "failed", "canceled")
 
 
-class RenderFailed(Exception):
+class RenderFailed(CommandFailed):
     """The job ended without a video."""
 
 
@@ -38,24 +40,22 @@ def render(
 ) -> Path:
     """Submit, watch, download; on Ctrl-C the job is canceled. Raises ``RenderFailed``."""
     key = client_key(config).secret
-    with _service(config, config_file, key, console) as (url, service):
-        client = Client(url, key)
+    with _service(config, config_file, key, console) as (url, service), Promptreel(url, key) as api:
+        job_id = api.submit(prompt).id
+        target = out or Path(f"{job_id}.mp4")
         try:
-            job_id = client.submit(prompt)
-            target = out or Path(f"{job_id}.mp4")
-            try:
-                job = _watch(client, job_id, service, console)
-            except (KeyboardInterrupt, ServiceFailed):
-                # Nobody waits for it any more: it must not surprise the next start.
-                with suppress(httpx.HTTPError, RequestRefused):
-                    client.cancel(job_id)
-                raise
-            if job.status != "finished":
-                reason = job.error.message if job.error else f"the job was {job.status}"
-                raise RenderFailed(f"No video: {reason}")
-            client.download(job_id, target)
-        finally:
-            client.close()
+            # Asked once at a time: between two questions the service must be tended.
+            with Promptreel(url, key, tries=1) as impatient:
+                job = _watch(impatient, job_id, service, console)
+        except (KeyboardInterrupt, ServiceFailed):
+            # Nobody waits for it any more: it must not surprise the next start.
+            with suppress(ClientError):
+                api.cancel(job_id)
+            raise
+        if job.status != "finished":
+            reason = job.error.message if job.error else f"the job was {job.status}"
+            raise RenderFailed(f"No video: {reason}")
+        api.download(job_id, target)
     console.print(f"[bold green]saved[/] {target}  [dim]({target.stat().st_size / 1e6:.1f} MB)[/]")
     return target
 
@@ -66,7 +66,7 @@ def _service(
 ) -> Iterator[tuple[str, Service | None]]:
     """A running server of ours if there is one, else one that lives as long as this command."""
     server = config.server
-    url = f"http://{server.host}:{server.port}"
+    url = local_url(server.host, server.port)
     if _answers(url, key):
         yield url, None
         return
@@ -79,6 +79,7 @@ def _service(
             host=server.host,
             port=port or free_port(server.host),
             log_format="json",
+            backends=config.backends,
             output=output,
         ) as service,
     ):
@@ -101,7 +102,7 @@ def _answers(url: str, key: str) -> bool:
     return probe.status_code == httpx.codes.NOT_FOUND and "x-request-id" in probe.headers
 
 
-def _watch(client: Client, job_id: str, service: Service | None, console: Console) -> JobView:
+def _watch(client: Promptreel, job_id: str, service: Service | None, console: Console) -> JobView:
     """Show phase, step and time left until the job has ended."""
     columns = (
         SpinnerColumn(),
@@ -118,25 +119,26 @@ def _watch(client: Client, job_id: str, service: Service | None, console: Consol
             if service is not None:
                 service.tend()
             try:
-                job = client.job(job_id)
+                job = client.get(job_id)
                 text = _told(client, job)
-            except (httpx.HTTPError, RequestRefused) as error:
-                if isinstance(error, RequestRefused) and error.status < _SERVER_ERRORS:
+            except ClientError as error:
+                if isinstance(error, ApiError) and error.status < _SERVER_ERRORS:
                     raise
                 # The server may be restarting: the job is safe, keep asking.
                 progress.update(task, description=f"{'waiting for the server':<34}")
                 time.sleep(_POLL_SECONDS)
                 continue
             progress.update(task, completed=job.progress, description=f"{text:<34.34}")
-            if job.status in _TERMINAL:
+            if job.status in TERMINAL:
                 return job
             time.sleep(_POLL_SECONDS)
 
 
-def _told(client: Client, job: JobView) -> str:
+def _told(client: Promptreel, job: JobView) -> str:
     """What is happening, in the worker's own words if it has any."""
     if job.status == "queued":
-        return "queued" if client.model_loaded() else "loading the model"
-    if job.status in _TERMINAL:
+        return "queued" if client.health().model_loaded else "loading the model"
+    if job.status in TERMINAL:
         return job.status
-    return client.newest_log_line(job.id) or job.status
+    lines = client.logs(job.id, tail=1)
+    return lines[0].partition(" ")[2] if lines else job.status

@@ -1,4 +1,4 @@
-"""The API and a worker as child processes: started together, restarted when they die, stopped together."""
+"""The API, its workers and the courier as child processes: started together, restarted when they die, stopped together."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import IO, Self
 
 import httpx
 
+from services.cli.exits import CommandFailed
 from shared.errors import EXIT_CONFIGURATION
 from shared.settings import LogFormat
 
@@ -26,7 +27,7 @@ _RESTART_SECONDS_MAX = 15.0
 _HEALTHY_SECONDS = 30.0
 
 
-class ServiceFailed(Exception):
+class ServiceFailed(CommandFailed):
     """A child cannot run; its own words are in the log."""
 
 
@@ -43,7 +44,7 @@ class Child:
 
 
 class Service:
-    """API and worker on this machine. Use as a context: on leaving, both have ended."""
+    """All services on this machine. Use as a context: on leaving, they have ended."""
 
     def __init__(
         self,
@@ -52,21 +53,23 @@ class Service:
         host: str,
         port: int,
         log_format: LogFormat,
+        backends: Sequence[str] = ("wan2.1",),
         output: IO[bytes] | None = None,
         environment: Mapping[str, str] = MappingProxyType({}),
         on_restart: Callable[[str], None] = lambda _name: None,
     ) -> None:
-        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
+        self.url = local_url(host, port)
         self._environment = {**_environment(config_file, log_format), **environment}
         self._output = output
         self._on_restart = on_restart
         python = sys.executable
+        api = (python, "-m", "services.api.main", "--port", str(port), "--exit-with-parent")
+        courier = (python, "-m", "services.courier.pull", "--exit-with-parent")
+        worker = (python, "-m", "services.gpu_worker.pull", "--exit-with-parent", "--backend")
         self.children = (
-            Child(
-                "api",
-                (python, "-m", "services.api.main", "--port", str(port), "--exit-with-parent"),
-            ),
-            Child("worker", (python, "-m", "services.gpu_worker.pull", "--exit-with-parent")),
+            Child("api", api),
+            Child("courier", courier),
+            *(Child(f"{backend} worker", (*worker, backend)) for backend in backends),
         )
 
     def __enter__(self) -> Self:
@@ -134,6 +137,11 @@ class Service:
             start_new_session=True,
         )
         child.started_at = time.monotonic()
+
+
+def local_url(host: str, port: int) -> str:
+    """Where this machine reaches what listens there."""
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
 
 
 def port_is_free(host: str, port: int) -> bool:

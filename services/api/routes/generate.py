@@ -7,7 +7,7 @@ from flask_openapi3.models.tag import Tag
 
 from services.api import errors
 from services.api.context import api
-from services.api.links import sign, video_of
+from services.api.links import artifact_of, sign
 from services.api.parameters import CreateHeaders, submission
 from services.api.replies import accepted, as_json
 from services.api.specification import refusals
@@ -88,7 +88,7 @@ def _reply(job: Job) -> Response:
 
 
 def _finished(job: Job) -> GenerateReply:
-    video = video_of(job)
+    video = artifact_of(job)
     link = sign(job, video, expires_in_seconds=api().wiring.config.artifacts.link_seconds)
     # A public file has no link that expires: it is there until its retention ends.
     expires_at = link.expires_at or job.artifacts_expire_at
@@ -105,18 +105,18 @@ def _metadata(job: Job, summary: RenderSummary) -> GenerateMetadata:
     started_at = job.started_at or job.created_at
     return GenerateMetadata(
         prompt=job.request.prompt,
-        duration=job.request.duration_seconds,
+        duration=job.render.duration_seconds,
         generation_time_seconds=summary.generation_seconds,
         model=find_model(job.request.model).backend,
         request_id=job.request_id,
         job_id=job.id,
         checkpoint=job.request.model,
-        resolution=job.request.resolution,
+        resolution=job.render.resolution,
         size=summary.output_size,
         native_size=summary.native_size,
         frames=summary.frames,
         fps=summary.fps,
-        seed=job.request.seed,
+        seed=job.render.seed,
         device=summary.device,
         queue_seconds=(started_at - job.created_at).total_seconds(),
         phase_seconds=dict(summary.phase_seconds),

@@ -5,6 +5,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from services.api.context import api
+from services.api.errors import RETRY_AFTER_SECONDS
 from services.api.replies import as_json
 from services.api.specification import refusals
 from services.api.workers import live_workers
@@ -16,7 +17,7 @@ from shared.schemas import Health
 surface = APIBlueprint(
     "health",
     __name__,
-    abp_tags=[Tag(name="Operations")],
+    abp_tags=[Tag(name="Operations", description="Is it up, is it ready, what does it do.")],
     operation_id_callback=lambda *, name, **_: name,
 )
 
@@ -25,7 +26,11 @@ surface = APIBlueprint(
 def health() -> Response:
     """Say whether somebody can render."""
     report = _health()
-    return as_json(report, 503 if report.status == "unhealthy" else 200)
+    if report.status != "unhealthy":
+        return as_json(report)
+    response = as_json(report, 503)
+    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
 
 
 def _health() -> Health:

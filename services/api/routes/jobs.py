@@ -1,4 +1,6 @@
-"""Surface B: submit a prompt, poll the job, fetch the file."""
+"""Surface B: submit a prompt, poll the job or all of them, fetch the file."""
+
+from typing import Annotated, Literal
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -6,7 +8,8 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
 from services.api.context import api, owner
-from services.api.links import expiry_of, seconds_left, sign, video_of
+from services.api.details import all_details_of, details_of
+from services.api.links import artifact_of, seconds_left, sign
 from services.api.parameters import CreateHeaders, JobPath, submission
 from services.api.replies import accepted, as_json
 from services.api.specification import refusals
@@ -16,10 +19,10 @@ from shared.job import Job, JobStatus
 from shared.schemas import (
     ArtifactLink,
     JobAccepted,
-    JobFailure,
+    JobDetails,
+    JobList,
     JobLogs,
     JobRequest,
-    JobView,
     Ok,
 )
 
@@ -33,6 +36,22 @@ surface = APIBlueprint(
 )
 
 _TAIL_LINES = 200
+# Several may come in one, with commas between: what is none of them is refused below.
+_StatusName = Annotated[str, Field(json_schema_extra={"enum": [*JobStatus]})]
+
+
+class ListQuery(BaseModel):
+    limit: int = Field(default=20, ge=1, le=100, description="How many jobs at most.")
+    after: str | None = Field(
+        default=None, description="The id of a job: those that come after it; `last_id` of a page."
+    )
+    order: Literal["asc", "desc"] = Field(
+        default="desc", description="By creation: `desc` has the newest first."
+    )
+    status: list[_StatusName] = Field(
+        default_factory=list,
+        description="Only jobs with this status; several by commas, or by giving it several times.",
+    )
 
 
 class ArtifactQuery(BaseModel):
@@ -44,6 +63,10 @@ class ArtifactQuery(BaseModel):
         ),
     )
     redirect: bool = Field(default=False, description="Answer 307 to the file instead of JSON.")
+    kind: Literal["video", "poster", "spritesheet", "seams"] = Field(
+        default="video",
+        description="`seams` is there for a video of several segments: a sheet of the frames around them.",
+    )
 
 
 class LogQuery(BaseModel):
@@ -61,10 +84,25 @@ def create_job(header: CreateHeaders, body: JobRequest) -> Response:
     )
 
 
-@surface.get("/<job_id>", responses={200: JobView, **refusals(401, 404, 503)})
+@surface.get("", responses={200: JobList, **refusals(400, 401, 404, 503)})
+def list_jobs(query: ListQuery) -> Response:
+    """List your jobs."""
+    page = api().wiring.lifecycle.list(
+        owner(),
+        limit=query.limit,
+        after=query.after,
+        newest_first=query.order == "desc",
+        statuses=_statuses(query.status),
+    )
+    last_id = page.jobs[-1].id if page.jobs else None
+    data = all_details_of(page.jobs)
+    return as_json(JobList(data=data, has_more=page.has_more, last_id=last_id))
+
+
+@surface.get("/<job_id>", responses={200: JobDetails, **refusals(401, 404, 503)})
 def read_job(path: JobPath) -> Response:
     """Read a job's status."""
-    return as_json(_view(_job(path)))
+    return as_json(details_of(_job(path)))
 
 
 @surface.get(
@@ -76,14 +114,14 @@ def read_job(path: JobPath) -> Response:
     },
 )
 def read_artifact(path: JobPath, query: ArtifactQuery) -> Response:
-    """Get a link to the finished video."""
+    """Get a link to the finished video, or to a picture of it."""
     seconds = _link_seconds(query.expires_in)
     job = _job(path)
-    video = video_of(job)
-    link = sign(job, video, expires_in_seconds=seconds)
+    file = artifact_of(job, query.kind)
+    link = sign(job, file, expires_in_seconds=seconds)
     if query.redirect:
         return Response(status=307, headers={"Location": link.url})
-    return as_json(ArtifactLink(gcs_uri=video.uri, url=link.url, expires_in=seconds_left(link)))
+    return as_json(ArtifactLink(gcs_uri=file.uri, url=link.url, expires_in=seconds_left(link)))
 
 
 @surface.get("/<job_id>/logs", responses={200: JobLogs, **refusals(400, 401, 404, 503)})
@@ -106,21 +144,16 @@ def _job(path: JobPath) -> Job:
     return api().wiring.lifecycle.get(path.job_id, owner=owner())
 
 
-def _view(job: Job) -> JobView:
-    expired = expiry_of(job)
-    video = None if expired else job.artifact("video")
-    # A job that is tried again remembers why the last attempt failed; it has not failed itself.
-    error = expired or (job.error if job.status is JobStatus.FAILED else None)
-    return JobView(
-        id=job.id,
-        status=job.status.value,
-        progress=job.progress,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        gcs_uri=video.uri if video else None,
-        error=JobFailure(code=error.code, message=error.message) if error else None,
-    )
+def _statuses(asked: list[str]) -> set[JobStatus] | None:
+    """None: any."""
+    if not asked:
+        return None
+    try:
+        return {JobStatus(name.strip()) for names in asked for name in names.split(",")}
+    except ValueError:
+        known = ", ".join(f"`{status.value}`" for status in JobStatus)
+        message = f"`status` must be one of {known}, or some of them with commas between."
+        raise InvalidRequest(message, field="status") from None
 
 
 def _link_seconds(asked: int | None) -> int:

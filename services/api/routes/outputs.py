@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from services.api.context import api, owner
 from services.api.gate import is_signed
-from services.api.links import sign, video_of
+from services.api.links import artifact_of, sign
 from services.api.specification import refusals
 from shared.errors import JobNotFound
 
@@ -19,7 +19,12 @@ surface = APIBlueprint(
 )
 
 # By the ending of the file: what a client is told decides how it plays it.
-_CONTENT_TYPES = {".jpg": "image/jpeg", ".mp4": "video/mp4", ".png": "image/png"}
+_CONTENT_TYPES = {
+    ".jpg": "image/jpeg",
+    ".mp4": "video/mp4",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
 
 
 class OutputPath(BaseModel):
@@ -51,7 +56,7 @@ def output(path: OutputPath, query: OutputQuery) -> Response:
         return _serve(path.clip_id, query)
     job = api().wiring.lifecycle.get(path.clip_id, owner=owner())
     lifetime = api().wiring.config.artifacts.link_seconds
-    link = sign(job, video_of(job), expires_in_seconds=lifetime)
+    link = sign(job, artifact_of(job), expires_in_seconds=lifetime)
     return Response(status=302, headers={"Location": link.url})
 
 

@@ -13,12 +13,16 @@ from shared.schemas import Swept
 surface = APIBlueprint(
     "sweep",
     __name__,
-    abp_tags=[Tag(name="Operations")],
+    abp_tags=[Tag(name="Operations", description="Is it up, is it ready, what does it do.")],
     operation_id_callback=lambda *, name, **_: name,
 )
 
 
-@surface.post("/internal/sweep", responses={200: Swept, **refusals(403, 503)})
+@surface.post(
+    "/internal/sweep",
+    responses={200: Swept, **refusals(403, 503)},
+    description="With an OIDC token of the service account that the configuration names.",
+)
 def sweep() -> Response:
     """Mend what was lost; for Cloud Scheduler only."""
     wiring = api().wiring
