@@ -11,9 +11,16 @@ from functools import partial
 from math import ceil
 from typing import Protocol
 
-from shared.config import Limits
-from shared.errors import QueueFull, RateExceeded, TooManyInFlight, TooManyJobs
+from shared.config_sections import Limits
+from shared.errors import (
+    MonthlyLimitReached,
+    QueueFull,
+    RateExceeded,
+    TooManyInFlight,
+    TooManyJobs,
+)
 from shared.job import Job
+from shared.ledger import month_after
 
 RATE_WINDOW = timedelta(minutes=1)
 # How long back the pace is measured by which jobs make room.
@@ -32,6 +39,8 @@ class AdmissionLimits:
     queued_per_owner: int | None = None
     in_flight_per_owner: int | None = None  # accepted and not ended: waiting ones are in flight too
     submissions_per_minute_per_owner: int | None = None
+    images_in_flight_per_owner: int | None = None  # of jobs that ask for a picture
+    images_per_month_per_owner: int | None = None  # as the ledger has them
 
 
 NO_LIMITS = AdmissionLimits()
@@ -55,6 +64,9 @@ class Standing:
     in_flight_of_owner: int = 0
     # The owner's submissions within ``RATE_WINDOW``, newest first; no more of them than the limit.
     submitted_at: tuple[datetime, ...] = ()
+    images_in_flight_of_owner: int = 0
+    # In the month that the job counts against: charged, less given back.
+    images_of_month: int = 0
 
 
 class CountEnded(Protocol):
@@ -117,6 +129,16 @@ def _refusals(
             "let one end, or cancel one.",
             retry_after_seconds=wait_seconds(places, ended=ended_of_owner()),
         )
+    if places := _lacking(limits.images_in_flight_per_owner, standing.images_in_flight_of_owner):
+        yield TooManyInFlight(
+            f"At most {limits.images_in_flight_per_owner} of your images may be in work; "
+            "let one end, or cancel one.",
+            retry_after_seconds=wait_seconds(places, ended=ended_of_owner()),
+        )
+    limit = limits.images_per_month_per_owner
+    if limit is not None and standing.images_of_month >= limit:
+        wait = month_after(now) - now
+        yield MonthlyLimitReached(limit, retry_after_seconds=ceil(wait.total_seconds()))
     limit = limits.submissions_per_minute_per_owner
     if limit is not None and len(standing.submitted_at) >= limit:
         # Once this one has left the window, one fewer than the limit is in it.

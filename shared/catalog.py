@@ -14,6 +14,8 @@ from shared.errors import InvalidRequest
 TOPIC_GPU = "render-gpu"
 TOPIC_REMOTE = "render-remote"
 
+_FRAME_STRIDE = 4  # of Wan: frames that one latent frame becomes
+
 SchedulerName = Literal["unipc", "dmd"]
 DecoderName = Literal["full", "tiny"]
 
@@ -63,12 +65,15 @@ class Model:
     min_duration_seconds: int
     max_duration_seconds: int
     presets: Mapping[str, Preset]
-    max_render_seconds: int  # below the 600 s a Pub/Sub push waits
+    max_render_seconds: int  # of one clip; below the 600 s a Pub/Sub push waits
+    opening_frames: int = 1  # those before the first whole frame interval: Wan's clips have one
     negative_prompt: str = ""
     default_preset: str = field(default="reference")
 
     def how_to_get(self, preset: str) -> str:
         """What to do when the files that a preset needs are not there."""
+        if self.topic == TOPIC_REMOTE:
+            return "Fill in the section vertex of the configuration."
         checkpoint = self.presets[preset].checkpoint
         if checkpoint is None:
             return "Run `promptreel make-demo-model`."
@@ -78,8 +83,14 @@ class Model:
         )
 
     def frames(self, duration_seconds: int) -> int:
-        """Frames of a clip, first frame included: 5 s at 16 a second are 81."""
-        return duration_seconds * self.fps + 1
+        """Frames of a clip: of Wan, first frame included, 5 s at 16 a second are 81."""
+        return duration_seconds * self.fps + self.opening_frames
+
+    @property
+    def frame_counts(self) -> range:
+        """What one clip may be asked for in frames; none where the model has them chosen."""
+        most = 0 if self.topic == TOPIC_REMOTE else self.frames(self.max_duration_seconds)
+        return range(1, most + 1, _FRAME_STRIDE)
 
     def output_size(self, resolution: str) -> Size:
         """Raises ``InvalidRequest`` for a resolution the model does not offer."""
@@ -90,6 +101,38 @@ class Model:
             raise InvalidRequest(
                 f"This model offers the resolutions {offered}.", field="resolution"
             ) from None
+
+    def resolution_of(self, size: str) -> str:
+        """The public name of an output size, "832x480". Raises ``InvalidRequest`` for any other."""
+        for name, offered in self.resolutions.items():
+            if str(offered) == size:
+                return name
+        sizes = ", ".join(str(each) for each in self.resolutions.values())
+        raise InvalidRequest(f"This model offers the sizes {sizes}.", field="size")
+
+    def check_settings(
+        self, preset: str, *, steps: int | None, guidance_scale: float | None, frames: int | None
+    ) -> None:
+        """What is to be instead of the preset's. Raises ``InvalidRequest`` where it cannot be."""
+        given = {"steps": steps, "guidance_scale": guidance_scale, "frames": frames}
+        for name, value in given.items():
+            if self.topic == TOPIC_REMOTE and value is not None:
+                raise InvalidRequest(f"The model {self.name} has no {name} to choose.", field=name)
+        made_for = self.presets[preset]
+        if made_for.scheduler == "dmd":
+            if steps not in (None, made_for.steps):
+                reason = f"The preset {preset} was made for {made_for.steps} steps."
+                raise InvalidRequest(reason, field="steps")
+            if guidance_scale not in (None, 1):
+                reason = f"The preset {preset} has no guidance."
+                raise InvalidRequest(reason, field="guidance_scale")
+        self._check_frames(frames)
+
+    def _check_frames(self, frames: int | None) -> None:
+        if frames is not None and frames not in self.frame_counts:
+            most = self.frame_counts[-1]
+            reason = f"Give a multiple of {_FRAME_STRIDE}, plus one, of {most} at most."
+            raise InvalidRequest(reason, field="frames")
 
     def check_duration(self, duration_seconds: int) -> None:
         """Raises ``InvalidRequest`` for a duration the model cannot render."""
@@ -192,7 +235,25 @@ _DEMO_PRESETS = MappingProxyType(
     }
 )
 
+_WIDESCREEN = MappingProxyType(
+    {"720p": Size(1280, 720), "480p": Size(854, 480), "240p": Size(426, 240)}
+)
 _LANDSCAPE = MappingProxyType({"480p": Size(832, 480), "240p": Size(416, 240)})
+
+# Veo has no steps to choose, and runs on Google's machines.
+_VEO_PRESETS = MappingProxyType(
+    {
+        "reference": Preset(
+            description="as Vertex AI renders",
+            steps=0,
+            guidance_scale=1.0,
+            guided_steps=0,
+            flow_shift=1.0,
+            checkpoint=None,
+            vram_gb=0,
+        )
+    }
+)
 
 CATALOG: Mapping[str, Model] = MappingProxyType(
     {
@@ -223,9 +284,27 @@ CATALOG: Mapping[str, Model] = MappingProxyType(
                 presets=_DEMO_PRESETS,
                 max_render_seconds=540,
             ),
+            Model(
+                name="veo3",
+                backend="veo3",
+                topic=TOPIC_REMOTE,
+                native_size=Size(1280, 720),
+                resolutions=_WIDESCREEN,
+                fps=24,
+                opening_frames=0,
+                min_duration_seconds=1,
+                max_duration_seconds=8,  # made as 4, 6 or 8 s, and cut
+                presets=_VEO_PRESETS,
+                max_render_seconds=540,
+            ),
         )
     }
 )
+
+
+def models_of(topic: str) -> frozenset[str]:
+    """The names of those whose jobs wait at this topic."""
+    return frozenset(name for name, model in CATALOG.items() if model.topic == topic)
 
 
 def find_model(name: str) -> Model:

@@ -3,206 +3,140 @@
 Relative paths are relative to the file. Every key is documented once, in ``config/promptreel.yaml``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from shared.catalog import CATALOG
+from shared.config_checks import FREE, check_plans, check_rendering
+from shared.config_sections import (
+    Artifacts,
+    BackendName,
+    FilePath,
+    Gcp,
+    Generate,
+    GenerationMode,
+    Images,
+    Limits,
+    ModelFiles,
+    Plan,
+    Queue,
+    RenderDefaults,
+    RetentionDays,
+    Section,
+    Server,
+    Telemetry,
+    Vertex,
+    Webhooks,
+    Worker,
+)
 from shared.errors import ConfigurationError, InvalidRequest
 
 # Where a configuration is looked for when none is named, from the working directory.
 DEFAULT_FILES = (Path("config/promptreel.yaml"), Path("promptreel.yaml"))
 
-# Bounded, because a moment that far ahead must still be a date.
-Seconds = Annotated[float, Field(gt=0, le=1e9)]
-Days = Annotated[int, Field(gt=0, le=36_500)]
-Count = Annotated[int, Field(gt=0, le=10**9)]
-# YAML has no type for a path.
-FilePath = Annotated[Path, Field(strict=False)]
-
-
-class _Section(BaseModel):
-    # Strict: `threads: yes` is a mistake, not one thread.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Server(_Section):
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
-    public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+(/[^\s]*)?$")
-    threads: Count = 32
-    key_file: FilePath = Path("keys.json")
-
-
-class Limits(_Section):
-    prompt_max_chars: Count = 2000
-    body_max_bytes: Count = 64 * 1024
-    log_lines_per_job: Count = 2000
-    queued_per_model: Count | None = 1000
-    queued_per_owner: Count | None = 500
-    in_flight_per_owner: Count | None = None
-    submissions_per_minute_per_owner: Count | None = None
-
-
-class RenderDefaults(_Section):
-    model: str = "wan2.1-demo"
-    preset: str = "reference"
-    duration_seconds: Count = 5
-    resolution: str = "480p"
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-
-
-class ModelFiles(_Section):
-    dir: FilePath
-    snapshot: FilePath | None = None
-    tiny_decoder: FilePath | None = None
-
-
-class Worker(_Section):
-    lease_seconds: Seconds = 30
-    heartbeat_seconds: Seconds = 5
-    grace_seconds: Seconds = 10
-    memory_limit_mb: Count | None = None
-    load_timeout_seconds: Seconds = 300
-    max_attempts: Count = 3
-    jobs_at_once: int = Field(default=4, ge=1, le=4)
-    sweep_seconds: Seconds = 5
-    metrics_port: int | None = Field(default=8001, gt=0, le=65535)
-
-    @model_validator(mode="after")
-    def _heartbeats_outrun_the_lease(self) -> Self:
-        if self.heartbeat_seconds * 2 > self.lease_seconds:
-            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
-        return self
-
-
-class Queue(_Section):
-    visibility_seconds: Seconds = 60
-    backoff_min_seconds: Seconds = 1
-    backoff_max_seconds: Seconds = 60
-    max_deliveries: Count = 20
-
-
-class Artifacts(_Section):
-    bucket: str = Field(default="promptreel", pattern=r"^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$")
-    prefix: str = Field(
-        default="videos", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"
-    )
-    link_seconds: Count = 3600
-    link_max_seconds: Count = 12 * 3600
-
-    @model_validator(mode="after")
-    def _default_is_allowed(self) -> Self:
-        if self.link_seconds > self.link_max_seconds:
-            raise ValueError("link_seconds must not be above link_max_seconds")
-        return self
-
-
-class Generate(_Section):
-    wait_seconds: Seconds = 300
-
-
-class RetentionDays(_Section):
-    artifact_days: Days = 7
-    job_days: Days = 30
-
-    @model_validator(mode="after")
-    def _jobs_outlive_their_artifacts(self) -> Self:
-        if self.artifact_days > self.job_days:
-            raise ValueError("artifact_days must not be above job_days")
-        return self
-
-
-class Caller(_Section):
-    """A Google service that calls us: whom its tokens must name, and for whom they must be made."""
-
-    audience: str | None = None
-    service_account: str | None = None
-
-    @model_validator(mode="after")
-    def _both_or_none(self) -> Self:
-        if (self.audience is None) != (self.service_account is None):
-            raise ValueError("give audience and service_account together, or neither")
-        return self
-
-
-class Gcp(_Section):
-    project: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")
-    database: str = "(default)"
-    topic_prefix: str = Field(default="", pattern=r"^([A-Za-z][A-Za-z0-9._-]*)?$")
-    credentials_file: FilePath | None = None
-    signing: Literal["iam", "key_file", "public"] = "iam"
-    push: Caller = Caller()
-    scheduler: Caller = Caller()
-
-    @model_validator(mode="after")
-    def _a_key_file_to_sign_with(self) -> Self:
-        if self.signing == "key_file" and self.credentials_file is None:
-            raise ValueError("signing: key_file needs credentials_file")
-        return self
+# Veo draws no stills.
+_VEOS_PAINTER = "gemini-2.5-flash-image"
 
 
 def _default_models() -> dict[str, ModelFiles]:
     return {
         "wan2.1": ModelFiles(dir=Path("models/Wan2.1-T2V-1.3B-Diffusers")),
-        "wan2.1-demo": ModelFiles(dir=Path("models/wan2.1-demo")),
+        "wan2.1-demo": ModelFiles(
+            dir=Path("models/wan2.1-demo"),
+            image_to_video=Path("models/wan2.1-demo/image-to-video"),
+        ),
     }
 
 
-class Config(_Section):
+class Config(Section):
     """A valid configuration; all its paths are absolute."""
 
     profile: Literal["local", "gcp"] = "local"
     data_dir: FilePath = Path("state")
+    output_dir: FilePath = Path("out")
     prompt: str | None = None
+    default_backend: BackendName = "wan2.1"
+    fallback_backend: BackendName | None = None
+    generation_mode: GenerationMode = "single"
+    segments: int = Field(default=3, ge=1, le=100)
+    crossfade_seconds: float = Field(default=0.0, ge=0, le=10)
+    planner: str = Field(default="deterministic", pattern=r"^(deterministic|gemini-[a-z0-9.-]+)$")
+    image_generation_model: str | None = Field(default=None, pattern=r"^gemini-[a-z0-9.-]+$")
+    image_size: str = Field(default="1344x768", pattern=r"^[1-9]\d{2,3}x[1-9]\d{2,3}$")
+    reference_images: list[FilePath] = Field(default_factory=list, max_length=3)
     server: Server = Server()
     limits: Limits = Limits()
     render: RenderDefaults = RenderDefaults()
     models: dict[str, ModelFiles] = Field(default_factory=_default_models)
+    vertex: Vertex = Vertex()
     worker: Worker = Worker()
     queue: Queue = Queue()
     artifacts: Artifacts = Artifacts()
     generate: Generate = Generate()
+    images: Images = Images()
+    webhooks: Webhooks = Webhooks()
+    plans: dict[str, Plan] = Field(default_factory=lambda: {FREE: Plan()})
+    plan_of_owner: dict[str, str] = Field(default_factory=dict)
     retention: RetentionDays = RetentionDays()
     gcp: Gcp = Gcp()
+    telemetry: Telemetry = Telemetry()
 
     @model_validator(mode="after")
     def _the_cloud_needs_a_project(self) -> Self:
         if self.profile == "gcp" and self.gcp.project is None:
             raise ValueError("gcp.project: name the Google Cloud project to use")
+        if self.telemetry.traces == "cloud_trace" and self.gcp.project is None:
+            raise ValueError("gcp.project: name it, telemetry.traces is cloud_trace")
         return self
 
     @model_validator(mode="after")
     def _the_default_render_is_possible(self) -> Self:
-        render = self.render
-        if render.model not in CATALOG:
-            known = ", ".join(sorted(CATALOG))
-            raise ValueError(f"render.model: {render.model!r} is not in the catalog ({known})")
-        if render.model not in self.models:
-            raise ValueError(f"models: add {render.model}.dir, where the model's files are")
-        model = CATALOG[render.model]
-        if render.preset not in model.presets:
-            offered = ", ".join(sorted(model.presets))
-            raise ValueError(f"render.preset: {render.model} offers {offered}")
-        needs_tiny_decoder = model.presets[render.preset].decoder == "tiny"
-        if needs_tiny_decoder and self.models[render.model].tiny_decoder is None:
-            raise ValueError(
-                f"models.{render.model}.tiny_decoder: render.preset {render.preset} needs it, "
-                "the path of taew2_1.safetensors from https://github.com/madebyollin/taehv"
-            )
-        try:
-            model.check_duration(render.duration_seconds)
-            model.output_size(render.resolution)
-        except InvalidRequest as error:
-            key = "duration_seconds" if error.field == "duration" else error.field
-            raise ValueError(f"render.{key}: {error.message}") from error
+        check_rendering(self)
         return self
+
+    @model_validator(mode="after")
+    def _every_owner_has_a_plan(self) -> Self:
+        check_plans(self)
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Of the model that renders by default, as the catalog has it."""
+        return self.model_of(self.default_backend)
+
+    def model_of(self, backend: BackendName) -> str:
+        """The model that a backend renders with."""
+        return self.render.model if backend == "wan2.1" else backend
+
+    @property
+    def worker_model(self) -> str:
+        """Of the model that a worker with this configuration has."""
+        return self.model_of(self.worker.backend or self.default_backend)
+
+    @property
+    def backends(self) -> tuple[BackendName, ...]:
+        """Those that jobs may come to need, the default first."""
+        named = (self.default_backend, self.fallback_backend)
+        return tuple(backend for backend in named if backend is not None)
+
+    @property
+    def vertex_access(self) -> Vertex:
+        """The section ``vertex``; whoever names no project there means that of the whole."""
+        if self.vertex.names_who_asks:
+            return self.vertex
+        return self.vertex.model_copy(update={"project": self.gcp.project})
+
+    @property
+    def painter(self) -> str | None:
+        """The Gemini model that draws keyframes; None: the video model draws them itself."""
+        if self.image_generation_model is None and self.default_backend == "veo3":
+            return _VEOS_PAINTER
+        return self.image_generation_model
 
     @property
     def model_dir(self) -> Path:
@@ -218,6 +152,16 @@ class Config(_Section):
     def tiny_decoder(self) -> Path | None:
         """The weights of its tiny decoder, if there are any."""
         return self.models[self.render.model].tiny_decoder
+
+    @property
+    def companion_dir(self) -> Path | None:
+        """Where what begins a clip with a given picture is, if it is anywhere."""
+        return self.models[self.render.model].image_to_video
+
+    @property
+    def image_to_video_dir(self) -> Path | None:
+        """The same, if every video of several clips asks for it."""
+        return None if self.generation_mode == "single" else self.companion_dir
 
 
 def find_config(named: Path | None) -> Path | None:
@@ -265,13 +209,39 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
 def _absolute(config: Config, folder: Path) -> Config:
     data_dir = folder / config.data_dir
     key_file = data_dir / config.server.key_file
-    credentials_file = config.gcp.credentials_file
-    if credentials_file is not None:
-        credentials_file = (folder / credentials_file).resolve()
+
+    def placed(path: Path | None) -> Path | None:
+        return None if path is None else (folder / path).resolve()
+
+    gcp, vertex, replicate = config.gcp, config.vertex, config.images.replicate
+    replicate_files = {
+        "api_token_file": placed(replicate.api_token_file),
+        "webhook_secret_file": placed(replicate.webhook_secret_file),
+    }
+    vertex_files = {
+        "credentials_file": placed(vertex.credentials_file),
+        "api_key_file": placed(vertex.api_key_file),
+    }
     return config.model_copy(
         update={
-            "gcp": config.gcp.model_copy(update={"credentials_file": credentials_file}),
+            "gcp": gcp.model_copy(update={"credentials_file": placed(gcp.credentials_file)}),
+            "vertex": vertex.model_copy(update=vertex_files),
+            "images": config.images.model_copy(
+                update={"replicate": replicate.model_copy(update=replicate_files)}
+            ),
+            "webhooks": config.webhooks.model_copy(
+                update={
+                    "endpoints": {
+                        owner: endpoint.model_copy(
+                            update={"secret_file": placed(endpoint.secret_file)}
+                        )
+                        for owner, endpoint in config.webhooks.endpoints.items()
+                    }
+                }
+            ),
+            "reference_images": [placed(image) for image in config.reference_images],
             "data_dir": data_dir.resolve(),
+            "output_dir": (folder / config.output_dir).resolve(),
             "server": config.server.model_copy(update={"key_file": key_file.resolve()}),
             "models": {
                 name: _absolute_files(files, folder) for name, files in config.models.items()
@@ -297,20 +267,38 @@ class EffectiveConfig:
 
 
 def build_effective_config(
-    base: Config, cli: dict[str, Any] | None = None, http: dict[str, Any] | None = None
+    base: Config, cli: Mapping[str, Any] | None = None, http: Mapping[str, Any] | None = None
 ) -> EffectiveConfig:
     """The only merge: the prompt of HTTP wins over the command line's, that over the file's.
 
-    HTTP can override nothing but the prompt. Nothing is written back. Raises ``InvalidRequest``
-    when nobody gave a prompt, or when HTTP tries to override something else.
+    The command line may override any other key of the file, too, HTTP nothing but the prompt. Nothing is
+    written back. Raises ``InvalidRequest`` when nobody gave a prompt, or when HTTP tries to override
+    something else, and ``ConfigurationError`` when what the command line says cannot be.
     """
     foreign = sorted(set(http or {}) - {"prompt"})
     if foreign:
         raise InvalidRequest(
             f"Only the prompt can be given; remove {', '.join(foreign)}.", field=foreign[0]
         )
-    for source in (http or {}, cli or {}, {"prompt": base.prompt}):
+    said = {key: value for key, value in (cli or {}).items() if value is not None}
+    config = overridden(base, {key: said[key] for key in said if key != "prompt"})
+    for source in (http or {}, said, {"prompt": base.prompt}):
         prompt = source.get("prompt")
         if prompt is not None:
-            return EffectiveConfig(config=base, prompt=prompt)
+            return EffectiveConfig(config=config, prompt=prompt)
     raise InvalidRequest("Give a prompt: describe the video to make.", field="prompt")
+
+
+def for_backend(config: Config, backend: str) -> Config:
+    """The configuration of a worker that renders with this backend. Raises ``ConfigurationError``."""
+    return overridden(config, {"worker": config.worker.model_dump() | {"backend": backend}})
+
+
+def overridden(config: Config, keys: Mapping[str, Any]) -> Config:
+    """The configuration with other values for some of its keys. Raises ``ConfigurationError``."""
+    if not keys:
+        return config
+    try:
+        return Config.model_validate(config.model_dump() | dict(keys))
+    except ValidationError as error:
+        raise ConfigurationError(None, _problems(error)) from error

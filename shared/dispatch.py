@@ -3,7 +3,7 @@
 from datetime import datetime
 from functools import partial
 
-from shared import job as rules
+from shared import transitions as rules
 from shared.catalog import find_model
 from shared.job import Job
 from shared.messages import Message

@@ -1,36 +1,29 @@
-"""One job, and every rule about how it may change.
+"""One job, and everything known about it.
 
-A transition is a pure function: it takes the stored job (and the time) and returns the job to store,
-or raises and changes nothing. ``JobStore.update`` runs it inside a transaction, so the rules hold
-whichever adapter stores the job, however many workers try at once.
-
-    queued ──claim──▶ started ──report──▶ progress ──complete──▶ finished
-      ▲  │               │                   │
-      │  └─cancel─▶ canceled ◀─cancel────────┤
-      └──────retry, release, lease expired───┴──fail, attempts used up──▶ failed
+How it may change is in ``shared/transitions.py``, and for a picture in ``shared/images/transitions.py``.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import TypeAdapter
+from pydantic import Discriminator, Tag, TypeAdapter
 
-from shared.errors import JobAlreadyTerminal, LeaseHeld, LeaseLost
+from shared.config_sections import GenerationMode
+from shared.webhook import Webhook
 
 # A submitter that died between writing the job and publishing it is noticed after this time.
 PUBLISH_GRACE = timedelta(seconds=10)
-# A job that went back to the queue waits for its old message, whose backoff is shorter than this. It may
-# wait in vain: another worker may have acknowledged that message while the job was in work.
-REQUEUE_GRACE = timedelta(seconds=60)
 # A queued job nobody claimed for this long gets a second message, in case the first was lost.
 REPUBLISH_AFTER = timedelta(hours=1)
+# A provider that has not been heard of for this long is asked, whether or not anybody looks.
+REMOTE_SILENCE = timedelta(seconds=60)
 # An upload still under way when its job ended has arrived, or has failed, after this time.
 UPLOAD_GRACE = timedelta(seconds=60)
 
@@ -69,15 +62,91 @@ PHASE_SPANS: Mapping[Phase, tuple[int, int]] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """A picture to start from, in the artifact store until the job has ended."""
+
+    key: str
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RenderRequest:
     """What to render, settled at submission: a retry renders the same video."""
 
     prompt: str
     model: str  # a name in the catalog
-    duration_seconds: int
+    duration_seconds: int  # of each segment
     resolution: str  # one of the model's public names, "480p"
     preset: str
     seed: int
+    mode: GenerationMode = "single"
+    segments: int = 1
+    crossfade_seconds: float = 0.0
+    frames: int | None = None  # instead of what the duration comes to
+    steps: int | None = None  # instead of the preset's
+    guidance_scale: float | None = None  # instead of the preset's
+    negative_prompt: str | None = None  # instead of the model's
+    first_frame: InputFile | None = None  # the picture it begins with
+
+
+class ImageMode(StrEnum):
+    """What a picture is made of."""
+
+    GENERATE = "generate"  # a prompt alone
+    EDIT = "edit"  # one picture, changed as the prompt says
+    COMBINE = "combine"  # two pictures, brought together as the prompt says
+
+    @property
+    def inputs(self) -> int:
+        """How many pictures it starts from."""
+        return list(ImageMode).index(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRequest:
+    """Which picture to make, settled at submission."""
+
+    prompt: str  # as the caller wrote it
+    model: str  # a name in the catalog of image models
+    mode: ImageMode
+    aspect_ratio: str | None  # "16:9"; None: the first input's
+    inputs: tuple[InputFile, ...]
+    kind: Literal["image"] = "image"  # what a store tells it from a video by
+
+
+JobKind: TypeAlias = Literal["video", "image"]
+
+
+def _kind_of(request: object) -> JobKind:
+    kind = request.get("kind") if isinstance(request, Mapping) else getattr(request, "kind", None)
+    return "image" if kind == "image" else "video"
+
+
+# By the kind alone, which a video's stored request has none of: not by which fields happen to be
+# there, for newer versions may add some.
+AnyRequest: TypeAlias = Annotated[
+    Annotated[RenderRequest, Tag("video")] | Annotated[ImageRequest, Tag("image")],
+    Discriminator(_kind_of),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteWork:
+    """What is known of a job that a provider elsewhere has in work."""
+
+    provider: str
+    gives_up_at: datetime  # nobody waits for it any longer
+    prediction_id: str | None = None  # the provider's name for it, once it has accepted
+    heard_at: datetime | None = None  # when it last said something, or was asked
+    ran: bool = False  # something was computed there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """A job that counts against its owner's month."""
+
+    month: str  # "2026-01"
+    given_back_at: datetime | None = None  # it never ran
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +171,7 @@ class Lease:
 class Artifact:
     """A stored file of a finished job."""
 
-    kind: str  # "video", "poster", "spritesheet"
+    kind: str  # "video", "poster", "spritesheet", "seams"; "image", "thumbnail"
     key: str  # its name in the artifact store
     uri: str  # "gs://bucket/key", or "local://bucket/key"
     content_type: str
@@ -139,7 +208,7 @@ class Job:
 
     id: str
     owner: str
-    request: RenderRequest
+    request: AnyRequest
     request_hash: str
     request_id: str  # of the HTTP request that made it
     created_at: datetime
@@ -162,14 +231,45 @@ class Job:
     leftovers: bool = False  # files may be in the artifact store that are nobody's result
     summary: RenderSummary | None = None
     error: JobError | None = None
+    fallen_back_from: str | None = None  # the model that was to render it
+    remote: RemoteWork | None = None  # of a picture
+    charge: Charge | None = None
+    remixed_from: str | None = None  # the id of the video whose settings it has
+    hidden_at: datetime | None = None  # its owner has deleted it: for callers it is not there
+    webhook: Webhook | None = None  # that tells its owner of the end
+
+    @property
+    def kind(self) -> JobKind:
+        """What it makes."""
+        return _kind_of(self.request)
+
+    @property
+    def render(self) -> RenderRequest:
+        """What a worker is to render; a picture comes to none."""
+        if not isinstance(self.request, RenderRequest):
+            raise AssertionError("a picture is not rendered by a worker")  # noqa: TRY004 - a bug of ours
+        return self.request
+
+    @property
+    def input_keys(self) -> tuple[str, ...]:
+        """Of the pictures it starts from, which go when it has ended."""
+        if isinstance(self.request, ImageRequest):
+            return tuple(file.key for file in self.request.inputs)
+        return () if self.request.first_frame is None else (self.request.first_frame.key,)
 
     @property
     def due_at(self) -> datetime:
         """When the sweep must next look at this job, whatever its state."""
-        if self.finished_at is not None:
-            return self.finished_at + self._kept
+        if self.kept_until is not None:
+            told_at = self.webhook.due_at if self.webhook else None
+            return self.kept_until if told_at is None else min(told_at, self.kept_until)
         if self.lease is not None:
             return self.lease.expires_at
+        if self.remote is not None and self.remote.prediction_id is None:
+            return self.remote.gives_up_at  # nobody could be asked about it
+        if self.remote is not None:
+            silent_at = (self.remote.heard_at or self.created_at) + REMOTE_SILENCE
+            return min(silent_at, self.remote.gives_up_at)
         if self.published_at is None:
             return self.message_due_at or self.created_at + PUBLISH_GRACE
         return self.published_at + REPUBLISH_AFTER
@@ -191,190 +291,17 @@ class Job:
         return next((artifact for artifact in self.artifacts if artifact.kind == kind), None)
 
     @property
+    def kept_until(self) -> datetime | None:
+        """When something of an ended job is to be removed: files, or the job itself."""
+        return None if self.finished_at is None else self.finished_at + self._kept
+
+    @property
     def _kept(self) -> timedelta:
-        """From a job's end until the sweep must next look at it."""
-        if self.leftovers and self.artifacts_expired_at is None:
+        if self.leftovers and (self.artifacts_expired_at is None or self.hidden_at is not None):
             return UPLOAD_GRACE
         if self.leftovers or self.artifacts:
             return timedelta(seconds=self.retention.artifact_seconds)
         return timedelta(seconds=self.retention.job_seconds)
-
-
-# --- transitions
-
-
-def mark_published(job: Job, *, now: datetime) -> Job:
-    """A message is on its way. A job that has ended meanwhile stays as it is."""
-    if job.status.is_terminal:
-        return job
-    return replace(job, published_at=now)
-
-
-def claim(job: Job, *, token: str, worker: str, now: datetime, lease_seconds: float) -> Job:
-    """Give the job to a worker, or end it when it may not be tried again.
-
-    The caller has the job only if the returned lease carries its token. Raises
-    ``JobAlreadyTerminal``, or ``LeaseHeld`` while another worker's lease lives.
-    """
-    if job.status.is_terminal:
-        raise JobAlreadyTerminal(job.status)
-    if job.lease is not None and now < job.lease.expires_at:
-        raise LeaseHeld(f"worker {job.lease.worker} has this job")
-    if job.cancel_requested_at is not None:
-        return _end(job, JobStatus.CANCELED, now=now)
-    if job.attempt >= job.max_attempts:
-        # Only a silent worker leaves a job here with all its attempts used up.
-        return _end(job, JobStatus.FAILED, now=now, error=_worker_lost(job))
-    expires_at = now + timedelta(seconds=lease_seconds)
-    return replace(
-        job,
-        status=JobStatus.STARTED,
-        phase=None,
-        progress=0,
-        attempt=job.attempt + 1,
-        lease=Lease(token=token, worker=worker, claimed_at=now, expires_at=expires_at),
-        started_at=job.started_at or now,
-    )
-
-
-def heartbeat(job: Job, *, token: str, now: datetime, lease_seconds: float) -> Job:
-    """Renew the lease. Raises ``LeaseLost`` like every transition that takes a token."""
-    lease = _held_lease(job, token)
-    return replace(job, lease=replace(lease, expires_at=now + timedelta(seconds=lease_seconds)))
-
-
-def report(
-    job: Job, *, token: str, phase: Phase, fraction: float, now: datetime, lease_seconds: float
-) -> Job:
-    """Renew the lease and say how far the phase is, 0 to 1. Progress never goes back."""
-    renewed = heartbeat(job, token=token, now=now, lease_seconds=lease_seconds)
-    start, end = PHASE_SPANS[phase]
-    percent = int(start + (end - start) * min(max(fraction, 0.0), 1.0))
-    if percent < job.progress:
-        return renewed
-    return replace(renewed, status=JobStatus.PROGRESS, phase=phase, progress=percent)
-
-
-def complete(
-    job: Job, *, token: str, artifacts: tuple[Artifact, ...], summary: RenderSummary, now: datetime
-) -> Job:
-    """The artifacts are stored: the job is finished, even if a cancel came too late."""
-    _held_lease(job, token)
-    ended = _end(job, JobStatus.FINISHED, now=now)
-    return replace(ended, progress=100, artifacts=artifacts, summary=summary)
-
-
-def fail(job: Job, *, token: str, error: JobError, now: datetime) -> Job:
-    """It failed for good: the requester's fault, or nothing a retry would mend."""
-    _held_lease(job, token)
-    return _end(job, JobStatus.FAILED, now=now, error=error)
-
-
-def retry(job: Job, *, token: str, error: JobError, now: datetime) -> Job:
-    """It failed and may be tried again; without attempts left it has failed for good."""
-    _held_lease(job, token)
-    return _requeue(job, error=error, now=now, message_due_at=now + REQUEUE_GRACE)
-
-
-def release(job: Job, *, token: str, now: datetime) -> Job:
-    """Hand the job back unharmed: the worker is going down. Costs no attempt."""
-    _held_lease(job, token)
-    unharmed = replace(job, attempt=job.attempt - 1)
-    return _requeue(unharmed, error=job.error, now=now, message_due_at=now + REQUEUE_GRACE)
-
-
-def request_cancel(job: Job, *, now: datetime) -> Job:
-    """Cancel at once if nobody renders it, else ask the worker. Raises ``JobAlreadyTerminal``."""
-    if job.status.is_terminal:
-        raise JobAlreadyTerminal(job.status)
-    if job.lease is None or now >= job.lease.expires_at:
-        return _end(job, JobStatus.CANCELED, now=now)
-    return replace(job, cancel_requested_at=job.cancel_requested_at or now)
-
-
-def acknowledge_cancel(job: Job, *, token: str, now: datetime) -> Job:
-    """The worker has stopped the render."""
-    _held_lease(job, token)
-    return _end(job, JobStatus.CANCELED, now=now)
-
-
-def requeue_expired(job: Job, *, now: datetime) -> Job:
-    """Take the job back from a worker that went silent; anything else is left as it is."""
-    if job.lease is None or job.status.is_terminal or now < job.lease.expires_at:
-        return job
-    return _requeue(job, error=_worker_lost(job), now=now, message_due_at=now)
-
-
-def dead_letter(job: Job, *, now: datetime) -> Job:
-    """Its message was given up by the queue: the job has ended, unless it is done or in work."""
-    if job.status.is_terminal or (job.lease is not None and now < job.lease.expires_at):
-        return job
-    if job.cancel_requested_at is not None:
-        return _end(job, JobStatus.CANCELED, now=now)
-    error = job.error or JobError(
-        code="undeliverable", message="No worker could take the job. Submit it again."
-    )
-    return _end(job, JobStatus.FAILED, now=now, error=error)
-
-
-def expire_artifacts(job: Job, *, now: datetime) -> Job:
-    """The files are past their retention: nobody is led to them any more, and they can be removed.
-
-    The job goes on naming them until ``leftovers_removed``: a sweep may be killed in between.
-    """
-    if not job.artifacts or job.artifacts_expired_at is not None:
-        return job
-    return replace(job, artifacts_expired_at=now, leftovers=True)
-
-
-def leftovers_removed(job: Job) -> Job:
-    """Every file that was nobody's result is gone; the job is remembered a while longer."""
-    return replace(job, artifacts=(), leftovers=False) if job.leftovers else job
-
-
-def _held_lease(job: Job, token: str) -> Lease:
-    # An expired lease still counts while nobody else has taken the job: the token is the fence.
-    if job.status.is_terminal or job.lease is None or job.lease.token != token:
-        raise LeaseLost("the job is no longer this worker's")
-    return job.lease
-
-
-def _requeue(job: Job, *, error: JobError | None, now: datetime, message_due_at: datetime) -> Job:
-    if job.cancel_requested_at is not None:
-        return _end(job, JobStatus.CANCELED, now=now)
-    if job.attempt >= job.max_attempts:
-        return _end(job, JobStatus.FAILED, now=now, error=error)
-    return replace(
-        job,
-        status=JobStatus.QUEUED,
-        phase=None,
-        progress=0,
-        lease=None,
-        error=error,
-        published_at=None,
-        message_due_at=message_due_at,
-    )
-
-
-def _end(job: Job, status: JobStatus, *, now: datetime, error: JobError | None = None) -> Job:
-    # A worker that was killed while it uploaded has left files; one that is late may yet do so.
-    leftovers = status is not JobStatus.FINISHED and job.started_at is not None
-    return replace(
-        job,
-        status=status,
-        phase=None,
-        lease=None,
-        finished_at=now,
-        error=error,
-        leftovers=leftovers,
-    )
-
-
-def _worker_lost(job: Job) -> JobError:
-    return JobError(
-        code="worker_lost",
-        message=f"The worker disappeared during attempt {job.attempt} of {job.max_attempts}.",
-    )
 
 
 # --- names and stored form
@@ -388,6 +315,11 @@ def artifact_folder(job: Job, *, prefix: str) -> str:
 def artifact_key(job: Job, *, prefix: str, name: str) -> str:
     """Where a file of the job is kept: the same for every attempt, so the first one stays."""
     return f"{artifact_folder(job, prefix=prefix)}/{name}"
+
+
+def parts_folder(job: Job, *, prefix: str) -> str:
+    """Where what is done of an unfinished job is kept, apart for each model that has tried."""
+    return f"{artifact_folder(job, prefix=prefix)}/parts/{job.request.model}"
 
 
 def hash_request(body: Mapping[str, Any]) -> str:

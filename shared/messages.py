@@ -13,6 +13,10 @@ from shared.errors import UnreadableMessage
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
+# Where couriers hear of jobs that have ended; render topics are the model catalog's.
+TOPIC_WEBHOOKS = "webhooks"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Message:
     job_id: str

@@ -4,15 +4,16 @@ Each has a ``local`` and a ``gcp`` adapter that promise the same. All methods bl
 callers run them in a thread. All methods are safe to call from many threads.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from shared.admission import NO_LIMITS, AdmissionLimits
-from shared.job import Job, JobStatus
+from shared.job import Job, JobKind, JobStatus
 from shared.messages import Message
+from shared.webhook import WebhookEndpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,22 @@ class Admitted:
 
     job: Job
     created: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPage:
+    """Some of an owner's jobs, and whether there are more after them."""
+
+    jobs: Sequence[Job]
+    has_more: bool
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line of a job's log, ``2026-01-31T12:00:00Z text``, by the number it has for good."""
+
+    number: int
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +64,9 @@ class JobStore(Protocol):
         All of an owner's jobs count, whatever limits they came with. In flight and by the minute,
         however many admissions with such a limit run at once, no more come in than it allows. Queue
         depths are what was counted at that moment: a store without a lock over all jobs may go
-        beyond by as many as came in the same instant.
+        beyond by as many as came in the same instant. A month's limit is exact too.
+
+        The ledger's entries of the job are stored with it, or neither is.
         """
 
     def get(self, job_id: str) -> Job:
@@ -57,14 +76,29 @@ class JobStore(Protocol):
         """Run a pure transition on the stored job and store what it returns, in one transaction.
 
         The transition may run more than once. What it raises leaves the job unchanged and is
-        passed on. Raises ``JobNotFound``.
+        passed on. The ledger's new entries of the job are stored with it. Raises ``JobNotFound``.
         """
 
     def delete(self, job_id: str) -> None:
-        """Forget the job and its log; nothing happens if it is gone."""
+        """Forget the job and its log, not its entries in the ledger; nothing happens if it is gone."""
 
-    def list(self, owner: str, *, limit: int, before: datetime | None = None) -> Sequence[Job]:
-        """An owner's jobs, newest first, created before a moment."""
+    def list(
+        self,
+        owner: str,
+        *,
+        kind: JobKind,
+        limit: int,
+        after: str | None = None,
+        newest_first: bool = True,
+        statuses: Collection[JobStatus] | None = None,
+    ) -> JobPage:
+        """A page of an owner's jobs of a kind, those that come after the job ``after``.
+
+        In the order in which they were created, and of their ids where that was at one moment: as
+        long as a job is there, it is on one page, whatever becomes of others. Only those that have
+        one of ``statuses``; ``after`` may have another by now. Raises ``JobNotFound`` for an
+        ``after`` that is none of the owner's jobs of the kind.
+        """
 
     def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
         """Jobs the sweep must look at: ``due_at`` has come; the longest due first."""
@@ -80,6 +114,15 @@ class JobStore(Protocol):
         Name one of the two.
         """
 
+    def queued_before(self, model: str, moments: Sequence[datetime]) -> Sequence[int]:
+        """For each of the moments, how many of a model's jobs wait that were made before it.
+
+        About as fast for many moments as for one.
+        """
+
+    def used(self, owner: str, month: str) -> int:
+        """The sum of an owner's entries of a month in the ledger, "2026-01"."""
+
     def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
         """The job now and after every change, until it is terminal or the time is over."""
 
@@ -89,11 +132,38 @@ class JobStore(Protocol):
     def tail_log(self, job_id: str, *, tail: int) -> Sequence[str]:
         """The newest lines, oldest of them first, each ``2026-01-31T12:00:00Z text``."""
 
+    def read_log(self, job_id: str, *, after: int, limit: int) -> Sequence[LogLine]:
+        """The first lines whose number is greater than ``after``, of those that are kept.
+
+        Numbers are at least 1 and grow from line to line; a line that comes later never gets a
+        smaller one, so that who reads on after the last number it has misses none.
+        """
+
     def beat(self, beat: WorkerBeat) -> None:
         """Remember a worker's newest heartbeat."""
 
     def workers(self, *, seen_since: datetime) -> Sequence[WorkerBeat]:
         """The workers whose heartbeat is fresh."""
+
+    def note_key_use(self, key_id: str, at: datetime) -> None:
+        """Remember when an API key was used last."""
+
+    def key_uses(self) -> Mapping[str, datetime]:
+        """When each key was used last, of those that were, by their ids."""
+
+    def endpoint(self, owner: str) -> WebhookEndpoint | None:
+        """Where an owner has asked to be told of the ends of its jobs."""
+
+    def change_endpoint(
+        self, owner: str, change: Callable[[WebhookEndpoint | None], WebhookEndpoint]
+    ) -> WebhookEndpoint:
+        """Store what ``change`` makes of the owner's endpoint, in one transaction; None: it has none.
+
+        It may run more than once. What it raises changes nothing and is passed on.
+        """
+
+    def remove_endpoint(self, owner: str) -> None:
+        """Nothing happens if there is none."""
 
     def ping(self) -> None:
         """Return if the store answers."""
@@ -180,6 +250,12 @@ class ArtifactStore(Protocol):
 
     def put(self, key: str, source: Path, *, content_type: str) -> StoredFile:
         """Store a file once. A file already there under this key stays, and is returned."""
+
+    def keys(self, folder: str) -> Sequence[str]:
+        """Of every file below a folder, in their order, and of no other folder's."""
+
+    def fetch(self, key: str, target: Path) -> bool:
+        """Write a stored file to ``target``, whole or not at all; False if there is none."""
 
     def link(self, key: str, *, expires_in_seconds: int, now: datetime) -> Link:
         """A signed link to a stored file."""

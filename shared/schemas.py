@@ -1,19 +1,31 @@
 """What clients and services say to each other over HTTP: requests, replies, health, errors."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+)
+
+# A character that can be seen. Spelled out, because readers of patterns do not agree on what a space is.
+SEEN = r"[^\s\x00-\x1f\x7f-\x9f\ufeff]"
 
 Status = Literal["queued", "started", "progress", "finished", "failed", "canceled"]
 
 
 def check_prompt(prompt: str) -> str:
     """Raises ``ValueError`` for a prompt no model can read and no store can keep."""
-    if not prompt.strip():
-        raise ValueError("the prompt is empty; describe the video to make")
     if "\x00" in prompt:
         raise ValueError("the prompt holds a NUL character; remove it")
+    if re.search(SEEN, prompt) is None:
+        raise ValueError("the prompt is empty; describe the video to make")
     try:
         prompt.encode()
     except UnicodeEncodeError:
@@ -26,6 +38,14 @@ Prompt = Annotated[
     AfterValidator(check_prompt),
     Field(description="What the video shows.", examples=["a red circle moving left on navy"]),
 ]
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever was sent
+    """JSON has one kind of number: some writers write 5 as 5.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[StrictInt, BeforeValidator(_whole)]
 
 
 class Request(BaseModel):
@@ -44,7 +64,7 @@ class Reply(BaseModel):
 
 class GenerateRequest(Request):
     prompt: Prompt
-    duration: StrictInt = Field(default=5, description="Length of the clip in seconds.")
+    duration: Whole = Field(default=5, description="Length of the clip in seconds.")
     resolution: StrictStr = Field(default="480p", description="`480p` (832×480) or `240p`.")
 
 
@@ -124,6 +144,31 @@ class JobView(Reply):
     )
 
 
+class JobDetails(JobView):
+    queue_position: int | None = Field(
+        description="Among the jobs that wait for the same model, 1 is next; null unless `queued`."
+    )
+    estimated_seconds_left: int | None = Field(
+        description=(
+            "Of a `queued` job, at the pace at which jobs of its model have ended in the last ten "
+            "minutes; of a running one, by its own progress. Null where nothing is measured to tell "
+            "it by."
+        )
+    )
+    cost_usd: float | None = Field(
+        description=(
+            "Of a `finished` job: the seconds it was rendered, times the price of its device. Null "
+            "where no price is noted for it."
+        )
+    )
+
+
+class JobList(Reply):
+    data: list[JobDetails]
+    has_more: bool = Field(description="Whether there are more after `last_id`.")
+    last_id: str | None = Field(description="What to ask for the next page with, as `after`.")
+
+
 class ArtifactLink(Reply):
     gcs_uri: str
     url: str
@@ -153,7 +198,9 @@ class Swept(Reply):
 
     published: int = Field(description="Had no message yet.")
     requeued: int = Field(description="Taken back from a silent worker.")
+    asked: int = Field(description="A provider was asked about them.")
     ended: int = Field(description="Failed or canceled: no attempt was left.")
+    announced: int = Field(description="Had ended, and nobody had yet taken their webhook.")
     expired: int = Field(description="Their files were past retention.")
     tidied: int = Field(description="Their files were removed that are nobody's result.")
     forgotten: int = Field(description="Were past retention themselves.")

@@ -5,16 +5,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 import structlog
 
-from shared import job as rules
+from shared import transitions as rules
 from shared.config import Config
 from shared.dispatch import dispatch
 from shared.errors import JobNotFound, PromptreelError
-from shared.job import Job
+from shared.job import Job, artifact_folder
+from shared.job_changes import change, has_ended
 from shared.job_events import JobEvents
+from shared.messages import TOPIC_WEBHOOKS, Message
 from shared.ports import ArtifactStore, JobStore, MessageQueue
+from shared.webhooks import transitions as webhook_rules
 
 # What one sweep looks at: enough that some jobs it cannot mend do not hide all others.
 _JOBS = 1000
@@ -25,13 +29,22 @@ _FILES_FOR = timedelta(seconds=60)
 log = structlog.get_logger("promptreel.sweep")
 
 
+class RemoteJobs(Protocol):
+    """Who knows the providers that have jobs in work."""
+
+    def look_after(self, job: Job) -> Job:
+        """Ask how a job that has not ended is getting on, and do what follows from it."""
+
+
 @dataclass(kw_only=True)
 class SweepReport:
     """What one sweep did, in jobs."""
 
     published: int = 0
     requeued: int = 0
+    asked: int = 0  # providers, about jobs they have been silent about
     ended: int = 0
+    announced: int = 0  # ends, to couriers
     expired: int = 0
     tidied: int = 0
     forgotten: int = 0
@@ -53,6 +66,7 @@ class Sweep:
     artifacts: ArtifactStore
     events: JobEvents
     now: Callable[[], datetime]
+    remote: RemoteJobs | None = None
 
     def run(self) -> SweepReport:
         done = SweepReport()
@@ -76,14 +90,26 @@ class Sweep:
             log.info("swept", **vars(done))
         return done
 
+    def tidy(self, job: Job) -> None:
+        """Remove the files of an ended job that are nobody's result, or not any more."""
+        self._remove_files(job)
+        self.store.update(job.id, rules.leftovers_removed)
+
     def _sweep_one(self, job: Job, done: SweepReport) -> None:
         if job.status.is_terminal:
             self._sweep_ended(job, done)
+        elif job.remote is not None:
+            self._ask_provider(job, done)
         elif job.lease is not None:
             self._take_back(job, done)
         else:
             self._dispatch(job)
             done.published += 1
+
+    def _ask_provider(self, job: Job, done: SweepReport) -> None:
+        if self.remote is not None:
+            self.remote.look_after(job)
+            done.asked += 1
 
     def _take_back(self, job: Job, done: SweepReport) -> None:
         after = self._mend(job.id, partial(rules.requeue_expired, now=self.now()), done)
@@ -94,44 +120,42 @@ class Sweep:
 
     def _mend(self, job_id: str, rule: Callable[[Job], Job], done: SweepReport) -> Job:
         """The job after the rule. An end is told if it is this one: whoever else ended it, told it."""
-        ended_before = False
-
-        def mend(job: Job) -> Job:
-            nonlocal ended_before
-            ended_before = job.status.is_terminal
-            return rule(job)
-
-        after = self.store.update(job_id, mend)
-        if after.status.is_terminal and not ended_before:
+        before, after = change(self.store, job_id, rule)
+        if has_ended(before, after):
             self.events.ended(after)
             done.ended += 1
         return after
 
     def _sweep_ended(self, job: Job, done: SweepReport) -> None:
         """Each step may be the last one of a sweep that is killed: the next sweep goes on there."""
-        if job.leftovers:
-            self._tidy(job)
+        if job.kept_until is not None and self.now() < job.kept_until:
+            self._wake_courier(job)
+            done.announced += 1
+        elif job.leftovers:
+            self.tidy(job)
             done.tidied += 1
         elif job.artifacts:
             # First the word, then the deed: nobody is led to a file that is gone.
             job = self.store.update(job.id, partial(rules.expire_artifacts, now=self.now()))
             done.expired += 1
-            self._tidy(job)
+            self.tidy(job)
         else:
             self._remove_files(job)  # Again: an upload may have come very late.
             self.store.delete(job.id)
             done.forgotten += 1
 
-    def _tidy(self, job: Job) -> None:
-        self._remove_files(job)
-        self.store.update(job.id, rules.leftovers_removed)
+    def _wake_courier(self, job: Job) -> None:
+        self.queue.publish(TOPIC_WEBHOOKS, Message(job_id=job.id, traceparent=job.traceparent))
+        self.store.update(job.id, partial(webhook_rules.mark_published, now=self.now()))
 
     def _remove_files(self, job: Job) -> None:
         """Where the job says they are, and where an unfinished attempt would have put them."""
         for artifact in job.artifacts:
             # The prefix may have been another one when the job was finished.
             self.artifacts.delete(artifact.key)
-        folder = rules.artifact_folder(job, prefix=self.config.artifacts.prefix)
+        for key in job.input_keys:
+            self.artifacts.delete(key)
+        folder = artifact_folder(job, prefix=self.config.artifacts.prefix)
         self.artifacts.delete_all(folder)
 
     def _bury(self, job_id: str, done: SweepReport) -> None:

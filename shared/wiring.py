@@ -7,15 +7,25 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from shared.adapters.images.providers import Providers
 from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
+from shared.adapters.traced_queue import TracedQueue
 from shared.config import Config
 from shared.errors import ConfigurationError, TransientError
+from shared.images.generations import Generations
+from shared.images.moderation import moderation_of
+from shared.images.outputs import Outputs
+from shared.job_events import JobEvents
 from shared.lifecycle import Lifecycle
 from shared.ports import ArtifactStore, CallerGuard, JobStore, MessageQueue
-from shared.telemetry import Metrics
+from shared.telemetry import Metrics, Traces, traces_of
+
+if TYPE_CHECKING:
+    from shared.webhooks.courier import Courier
 
 _SIGNING_KEY_BYTES = 32
 
@@ -31,16 +41,38 @@ class Wiring:
     served_files: DiskArtifacts | None  # what the API serves itself; None: the links lead elsewhere
     scheduler: CallerGuard | None  # who may ask the API to sweep; None: nobody may
     metrics: Metrics
+    traces: Traces
     lifecycle: Lifecycle
+    generations: Generations
+    providers: Providers
+
+    def courier(self) -> "Courier":
+        """Who sends webhooks, with the network that they may use."""
+        # Here, not above: workers do without what signs and sends.
+        from shared.adapters.webhook_sender import WebhookSender  # noqa: PLC0415
+        from shared.webhooks.courier import Courier  # noqa: PLC0415
+
+        section = self.config.webhooks
+        return Courier(
+            config=section,
+            store=self.store,
+            sender=WebhookSender(section),
+            now=self.lifecycle.now,
+        )
 
     def close(self) -> None:
+        self.providers.close()
         self.store.close()
         self.queue.close()
         self.artifacts.close()
+        self.traces.close()
 
 
-def wire(config: Config) -> Wiring:
-    """Raises ``ConfigurationError`` when what the configuration names cannot be used."""
+def wire(config: Config, *, service: str = "service") -> Wiring:
+    """For the service of this name, which its traces tell.
+
+    Raises ``ConfigurationError`` when what the configuration names cannot be used.
+    """
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True)
         signing_key = _signing_key(config.data_dir / "signing.key")
@@ -52,23 +84,46 @@ def wire(config: Config) -> Wiring:
     except TransientError as error:
         raise ConfigurationError(config.data_dir, [("data_dir", error.message)]) from error
     metrics = Metrics()
+    traces = traces_of(config.telemetry, service=service, project=config.gcp.project)
+    queue = adapters.queue
+    if config.telemetry.traces != "off":
+        queue = TracedQueue(queue, traces)
+    prompt_hash_key = _derived(signing_key, "prompts")
+    providers = Providers(config)
+    generations = Generations(
+        config=config,
+        store=adapters.store,
+        artifacts=adapters.artifacts,
+        providers=providers,
+        outputs=Outputs(
+            artifacts=adapters.artifacts,
+            downloads=providers,
+            config=config.images,
+        ),
+        moderation=moderation_of(config.images),
+        events=JobEvents(metrics=metrics, prompt_hash_key=prompt_hash_key, queue=queue),
+    )
     lifecycle = Lifecycle(
         config=config,
         store=adapters.store,
-        queue=adapters.queue,
+        queue=queue,
         artifacts=adapters.artifacts,
         metrics=metrics,
-        prompt_hash_key=_derived(signing_key, "prompts"),
+        prompt_hash_key=prompt_hash_key,
+        remote=generations.following,
     )
     return Wiring(
         config=config,
         store=adapters.store,
-        queue=adapters.queue,
+        queue=queue,
         artifacts=adapters.artifacts,
         served_files=adapters.served_files,
         scheduler=adapters.scheduler,
         metrics=metrics,
+        traces=traces,
         lifecycle=lifecycle,
+        generations=generations,
+        providers=providers,
     )
 
 

@@ -1,9 +1,21 @@
-"""A plain job, for tests that need one like any other but for what they name."""
+"""A plain job, of a video or a picture, for tests that need one but for what they name."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from shared.job import Artifact, Job, RenderRequest, RenderSummary, Retention
+from shared.job import (
+    Artifact,
+    Charge,
+    ImageMode,
+    ImageRequest,
+    InputFile,
+    Job,
+    RemoteWork,
+    RenderRequest,
+    RenderSummary,
+    Retention,
+)
+from shared.ledger import month_of
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -14,6 +26,13 @@ REQUEST = RenderRequest(
     resolution="480p",
     preset="reference",
     seed=7,
+)
+IMAGE_REQUEST = ImageRequest(
+    prompt="the same circle, in green",
+    model="google/nano-banana",
+    mode=ImageMode.EDIT,
+    aspect_ratio=None,
+    inputs=(InputFile(key="images/2026-01/job_1/input-1.png", content_type="image/png"),),
 )
 VIDEO = Artifact(
     kind="video",
@@ -49,3 +68,10 @@ _PLAIN = Job(
 def plain_job(**fields) -> Job:
     """Made at ``NOON``, accepted and nothing more."""
     return replace(_PLAIN, **fields)
+
+
+def picture_job(**fields) -> Job:
+    """A job that asks a provider for a picture, and counts against the month it was made in."""
+    job = plain_job(**{"request": IMAGE_REQUEST} | fields)
+    remote = RemoteWork(provider="replicate", gives_up_at=job.created_at + timedelta(seconds=600))
+    return replace(job, charge=Charge(month=month_of(job.created_at)), remote=remote)

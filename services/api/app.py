@@ -1,41 +1,100 @@
 """The Flask application: what is checked around every route, and which routes there are."""
 
+import threading
 from importlib.metadata import PackageNotFoundError, version
 
+import structlog
 from flask import Flask, Response
 from flask_openapi3.models.info import Info
 from flask_openapi3.models.security_scheme import SecurityScheme
 from flask_openapi3.models.server import Server
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from services.api.access_log import register_access_log
-from services.api.auth import KeyFile
 from services.api.context import Api
 from services.api.errors import refuse_fields, register_error_handlers
 from services.api.gate import require_key
 from services.api.gauges import StateGauges
+from services.api.keys.ring import KeyRing
 from services.api.limits import StrictJson, check_body
-from services.api.routes import documentation, generate, health, jobs, operations, outputs, sweep
+from services.api.rates import Rates
+from services.api.routes import (
+    documentation,
+    events,
+    generate,
+    generations,
+    health,
+    jobs,
+    operations,
+    outputs,
+    sweep,
+    usage,
+    videos,
+    webhook_endpoint,
+    webhooks,
+)
 from services.api.specification import specification
 from services.api.waiting import WaitingRoom, seats_for
+from shared.config import Config
+from shared.config_sections import Replicate
 from shared.schemas import ErrorReply
 from shared.wiring import Wiring
 
+log = structlog.get_logger("promptreel.api")
+
+_PICTURES_AT_ONCE = 4
+_SURFACES = (
+    generate,
+    jobs,
+    events,
+    webhook_endpoint,
+    videos,
+    generations,
+    usage,
+    webhooks,
+    outputs,
+    health,
+    operations,
+    sweep,
+)
+
 _DESCRIPTION = """\
-A text prompt becomes a video. Submit a job, poll it, fetch the file; or post to `/generate` and wait.
+A text prompt becomes a video. Submit a job, poll it or follow it live, fetch the file; or post
+to `/generate` and wait.
 
 - **Keys.** Send `Authorization: Bearer <key>`. A job is visible to its key's owner only.
+- **The `openai` client** works as it is: its `base_url` is `/v1` of this server. Errors under `/v1/videos` have
+  the shape it expects.
+- **Pictures** are ordered at `/api/v1/generations`; its errors have five codes of their own.
 - **Errors** have one shape, `{"error": {"code", "message", "request_id"}}`; the message says what to
   do. A body that cannot be read is 400 everywhere. Fields that are wrong are 422 at `/generate` and
   400 under `/v1`.
+- **Completion webhooks.** Register a URL at `/v1/webhook`, and be told when a job has ended.
 - **Retries.** Send an `Idempotency-Key` with a create, and repeat it as often as you like.
 - Query parameters that an operation does not know are ignored; unknown fields of a body are refused.
 """
 
 
-def create_app(wiring: Wiring, keys: KeyFile) -> OpenAPI:
+def create_app(wiring: Wiring, keys: KeyRing) -> OpenAPI:
     """The API over one set of adapters."""
     config = wiring.config
+    app = described(config)
+    _warn_of_open_doors(config.images.replicate)
+    app.extensions["promptreel"] = Api(
+        wiring=wiring,
+        keys=keys,
+        rates=Rates(config.limits),
+        waiting_room=_waiting_room(wiring),
+        decoding=threading.Semaphore(_PICTURES_AT_ONCE),
+    )
+    _register_checks(app)
+    wiring.metrics.add(StateGauges(wiring))
+    return app
+
+
+def described(config: Config) -> OpenAPI:
+    """The routes, and what they tell of themselves; nothing is behind them yet."""
     app = OpenAPI(
         "promptreel",
         info=Info(title="Promptreel", version=_version(), description=_DESCRIPTION),
@@ -48,16 +107,23 @@ def create_app(wiring: Wiring, keys: KeyFile) -> OpenAPI:
         validation_error_status=500,  # every operation says which status it really uses
     )
     app.json = StrictJson(app)
-    # One more than allowed is read of a body that does not say its length, to see that it is longer.
-    app.config["MAX_CONTENT_LENGTH"] = config.limits.body_max_bytes + 1
-    app.extensions["promptreel"] = Api(wiring=wiring, keys=keys, waiting_room=_waiting_room(wiring))
-    _register_checks(app)
-    for routes in (generate, jobs, outputs, health, operations, sweep):
+    if config.server.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # as its documentation says
+            app.wsgi_app, x_for=config.server.trusted_proxies, x_proto=0, x_host=0
+        )
+    for routes in _SURFACES:
         app.register_api(routes.surface)
     app.register_blueprint(documentation.surface)
-    app.config["SPECIFICATION"] = specification(app)
-    wiring.metrics.add(StateGauges(wiring))
+    app.config["SPECIFICATION"] = specification(app, config)
     return app
+
+
+def _warn_of_open_doors(replicate: Replicate) -> None:
+    if replicate.webhook_secret_file is None and replicate.allow_unsigned_webhooks:
+        log.warning(
+            "images.replicate.allow_unsigned_webhooks: anybody who can reach this API may say that a "
+            "picture is done"
+        )
 
 
 def _register_checks(app: Flask) -> None:
@@ -81,6 +147,7 @@ def _waiting_room(wiring: Wiring) -> WaitingRoom:
         wiring.lifecycle,
         seats=seats_for(wiring.config.server.threads),
         wait_seconds=wiring.config.generate.wait_seconds,
+        seats_per_owner=wiring.config.limits.streams_per_owner,
     )
 
 

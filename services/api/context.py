@@ -1,10 +1,12 @@
 """What a request is answered with: the wiring, the keys, and what is known about the request."""
 
+import threading
 from dataclasses import dataclass
 
 from flask import current_app, g
 
-from services.api.auth import KeyFile
+from services.api.keys.ring import KeyRing
+from services.api.rates import Rates
 from services.api.waiting import WaitingRoom
 from shared.wiring import Wiring
 
@@ -16,8 +18,11 @@ class Api:
     """Everything a route may call, made once a process."""
 
     wiring: Wiring
-    keys: KeyFile
+    keys: KeyRing
+    rates: Rates
     waiting_room: WaitingRoom
+    # Held while a caller's picture is decoded: one may take a hundred megabytes.
+    decoding: threading.Semaphore
 
 
 def api() -> Api:
@@ -29,6 +34,12 @@ def api() -> Api:
 def owner() -> str:
     """Whose key the request carries; only routes behind a key may ask."""
     name: str = g.owner
+    return name
+
+
+def plan() -> str | None:
+    """That the key brings, instead of its owner's."""
+    name: str | None = g.plan
     return name
 
 

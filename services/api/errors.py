@@ -1,11 +1,12 @@
 """What an error looks like to an HTTP caller. The only place where errors become statuses."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import structlog
-from flask import Flask, Response
+from flask import Response
+from flask.sansio.scaffold import Scaffold
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -20,28 +21,42 @@ from shared.errors import (
     ConfigurationError,
     Fault,
     IdempotencyConflict,
+    ImagesNotOffered,
     InvalidRequest,
     JobAlreadyTerminal,
     JobNotFound,
+    JobNotTerminal,
+    KeysUnavailable,
+    KeyUnknown,
     LeaseHeld,
     LeaseLost,
     LinkTampered,
     MalformedBody,
     ModelUnavailable,
+    MonthlyLimitReached,
+    OtherWorkersJob,
+    OutputRefused,
     PromptreelError,
     PromptRefused,
+    ProviderSilent,
     QueueFull,
     QueueUnavailable,
     RateExceeded,
     RenderCrashed,
     RenderTimedOut,
+    ScopeMissing,
     StoreUnavailable,
     TooManyInFlight,
     TooManyJobs,
+    TooManyRequests,
     Unauthenticated,
     UnreadableMessage,
     UnsupportedContentType,
     UntrustedCaller,
+    WebhookConfigured,
+    WebhookNotDue,
+    WebhookNotFound,
+    WebhookRefused,
 )
 from shared.schemas import ErrorDetail, ErrorReply
 
@@ -54,30 +69,44 @@ STATUSES: Mapping[type[PromptreelError], int] = MappingProxyType(
         UnsupportedContentType: 415,
         BodyTooLarge: 413,
         Unauthenticated: 401,
+        ScopeMissing: 403,
+        KeyUnknown: 404,
+        TooManyRequests: 429,
         UntrustedCaller: 403,
         JobNotFound: 404,
         IdempotencyConflict: 409,
         JobAlreadyTerminal: 409,
+        JobNotTerminal: 409,
         ArtifactNotReady: 404,
         ArtifactExpired: 410,
         LinkTampered: 403,
         PromptRefused: 422,
+        WebhookRefused: 403,
+        WebhookNotFound: 404,
+        WebhookConfigured: 409,
         QueueFull: 429,
         TooManyInFlight: 429,
         RateExceeded: 429,
+        MonthlyLimitReached: 429,
         ConfigurationError: 500,
         ModelUnavailable: 500,
+        ImagesNotOffered: 501,
+        OutputRefused: 502,
         UnreadableMessage: 500,
         StoreUnavailable: 503,
         QueueUnavailable: 503,
         ArtifactStoreUnavailable: 503,
         BackendUnavailable: 503,
+        ProviderSilent: 503,
         CertificatesUnavailable: 503,
+        KeysUnavailable: 503,
         RenderCrashed: 502,
         RenderTimedOut: 504,
-        # A worker's own business: reaching a caller it would be a bug.
+        # A worker's or courier's own business: reaching a caller it would be a bug.
         LeaseHeld: 500,
         LeaseLost: 500,
+        OtherWorkersJob: 500,
+        WebhookNotDue: 500,
     }
 )
 
@@ -191,16 +220,22 @@ def _headers_of(error: PromptreelError) -> list[tuple[str, str]]:
     match error:
         case Unauthenticated():
             return [("WWW-Authenticate", "Bearer")]
-        case TooManyJobs():
+        case TooManyJobs() | TooManyRequests():
             return [("Retry-After", str(error.retry_after_seconds))]
         case _:
             return []
 
 
-def register_error_handlers(app: Flask) -> None:
-    app.register_error_handler(PromptreelError, reply_to)
-    app.register_error_handler(HTTPException, _reply_to_http)
-    app.register_error_handler(Exception, _reply_to_bug)
+def register_error_handlers(
+    place: Scaffold,
+    *,
+    tell: Callable[[PromptreelError], Response] = reply_to,
+    in_words: Callable[[Response], Response] = lambda told: told,
+) -> None:
+    """For an app; or for a surface that tells some errors by itself, and all of them in its words."""
+    place.register_error_handler(PromptreelError, lambda error: in_words(tell(error)))
+    place.register_error_handler(HTTPException, lambda error: in_words(_reply_to_http(error)))
+    place.register_error_handler(Exception, lambda error: in_words(_reply_to_bug(error)))
 
 
 def _reply_to_http(error: HTTPException) -> Response:

@@ -1,5 +1,6 @@
 """Figures read when they are asked for: what the store and the queue hold right now."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily
@@ -7,9 +8,11 @@ from prometheus_client.core import GaugeMetricFamily
 from services.api.workers import live_workers
 from shared.catalog import TOPIC_GPU, TOPIC_REMOTE
 from shared.errors import TransientError
+from shared.ports import WorkerBeat
 from shared.wiring import Wiring
 
 _TOPICS = (TOPIC_GPU, TOPIC_REMOTE)
+_STATES = ("loading", "idle", "busy")
 
 
 class StateGauges:
@@ -43,6 +46,13 @@ class StateGauges:
             count = sum(beat.model_loaded is loaded for beat in beats)
             workers.add_metric([str(loaded).lower()], count)
         yield workers
+        states = GaugeMetricFamily(
+            "promptreel_workers_in_state", "The same, by what they do.", labels=["state"]
+        )
+        doing = Counter(_state(beat) for beat in beats)
+        for state in _STATES:
+            states.add_metric([state], doing[state])
+        yield states
 
     def _read_queue(self) -> Iterator[GaugeMetricFamily]:
         depth = GaugeMetricFamily(
@@ -53,3 +63,9 @@ class StateGauges:
             if messages is not None:
                 depth.add_metric([topic], messages)
         yield depth
+
+
+def _state(beat: WorkerBeat) -> str:
+    if not beat.model_loaded:
+        return "loading"
+    return "idle" if beat.job_id is None else "busy"

@@ -8,7 +8,10 @@ from flask.json.provider import DefaultJSONProvider
 
 from services.api.context import api
 from shared.errors import BodyTooLarge, MalformedBody, UnsupportedContentType
+from shared.images.submission import INPUT_FIELDS
 
+# A prediction has its log in it.
+WEBHOOK_MAX_BYTES = 1024 * 1024
 _NOT_JSON = 'The body is not valid JSON. Send an object such as {"prompt": "…"}.'
 
 
@@ -36,7 +39,9 @@ def check_body() -> None:
 
     Raises ``BodyTooLarge``, ``UnsupportedContentType`` and ``MalformedBody``.
     """
-    limit = api().wiring.config.limits.body_max_bytes
+    limit = _limit_of(request.endpoint)
+    # One more than allowed is read of a body that does not say its length, to see that it is longer.
+    request.max_content_length = limit + 1
     too_large = BodyTooLarge(f"The body has more than {limit} bytes. Send a shorter one.")
     if (request.content_length or 0) > limit:
         raise too_large
@@ -51,6 +56,20 @@ def check_body() -> None:
         raise UnsupportedContentType("Send the body as `Content-Type: application/json`.")
     if not isinstance(request.get_json(), dict):
         raise MalformedBody('The body must be one JSON object such as {"prompt": "…"}.')
+
+
+def _limit_of(endpoint: str | None) -> int:
+    """In bytes. Those that are larger than usual are read by their routes, not here."""
+    config = api().wiring.config
+    match endpoint:
+        case "generations.create_generation":
+            return config.limits.body_max_bytes + len(INPUT_FIELDS) * config.images.input_max_bytes
+        case "videos.create_video":
+            return config.limits.body_max_bytes + config.images.input_max_bytes
+        case "webhooks.replicate_webhook":
+            return WEBHOOK_MAX_BYTES
+        case _:
+            return config.limits.body_max_bytes
 
 
 def _takes_body(app: Flask, endpoint: str | None) -> bool:

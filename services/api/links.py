@@ -15,14 +15,14 @@ def expiry_of(job: Job) -> ArtifactExpired | None:
     return _past_retention() if job.has_expired_artifacts(api().wiring.lifecycle.now()) else None
 
 
-def video_of(job: Job) -> Artifact:
+def artifact_of(job: Job, kind: str = "video") -> Artifact:
     """Raises ``ArtifactExpired`` past its retention and ``ArtifactNotReady`` before it is stored."""
     if (expired := expiry_of(job)) is not None:
         raise expired
-    video = job.artifact("video")
-    if video is None:
-        raise ArtifactNotReady(job.status)
-    return video
+    artifact = job.artifact(kind)
+    if artifact is None:
+        raise ArtifactNotReady(job.status, kind)
+    return artifact
 
 
 def sign(job: Job, artifact: Artifact, *, expires_in_seconds: int) -> Link:

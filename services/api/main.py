@@ -19,16 +19,19 @@ from granian.server import Server
 from granian.server.common import AbstractServer
 
 from services.api import app
-from services.api.auth import KeyFile
 from services.api.context import Api
+from services.api.keys.ring import KeyRing
+from services.api.keys.secret_source import key_source
 from shared.config import Config, find_config, load_config
 from shared.errors import EXIT_CONFIGURATION, ConfigurationError
 from shared.lifeline import exit_with_parent
 from shared.settings import Settings, read_settings
-from shared.telemetry import configure_logging
+from shared.telemetry import Traces, configure_logging
 from shared.wiring import Wiring, wire
 
 log = structlog.get_logger("promptreel.api")
+
+_wire = partial(wire, service="api")
 
 _HEADER_READ_MILLISECONDS = 10_000
 _HEADER_BYTES = 64 * 1024
@@ -53,20 +56,23 @@ def create_app() -> Flask:
 def serve(
     settings: Settings,
     *,
+    host: str | None = None,
     port: int | None = None,
-    open_wiring: Callable[[Config], Wiring] = wire,
+    open_wiring: Callable[[Config], Wiring] = _wire,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, at the configuration's port if no other is given.
+    """Serve until SIGTERM or SIGINT, at the given address, else the environment's, else the configuration's.
 
     Raises ``ConfigurationError`` when it cannot start.
     """
-    configure_logging(settings.log_format, service="api")
     file = find_config(settings.config_file)
     config = load_config(file)
+    configure_logging(settings.log_format, service="api", project=config.gcp.project)
     # What cannot be opened is said here and once, not by a serving process that is started again.
-    KeyFile(config.server.key_file)
+    KeyRing(key_source(config))
     wire(config).close()
-    host, port = _free_address(config, file, config.server.port if port is None else port)
+    if port is None:
+        port = config.server.port if settings.port is None else settings.port
+    host, port = _free_address(file, host or config.server.host, port)
     log.info("starting", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
     server = _server(host, port, threads=config.server.threads)
     server.serve(target_loader=partial(_build, settings, open_wiring), wrap_loader=False)
@@ -92,15 +98,26 @@ def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
     )
 
 
-def _build(settings: Settings, open_wiring: Callable[[Config], Wiring] = wire) -> Flask:
+def _build(settings: Settings, open_wiring: Callable[[Config], Wiring] = _wire) -> Flask:
     """The app in the process that serves it."""
     # Granian's serving process outlives a killed main process by itself, and keeps the port.
     exit_with_parent()
-    configure_logging(settings.log_format, service="api")
     config = load_config(find_config(settings.config_file))
-    built = app.create_app(open_wiring(config), KeyFile(config.server.key_file))
-    _let_go_on_stop(built.extensions["promptreel"])
+    configure_logging(settings.log_format, service="api", project=config.gcp.project)
+    built = app.create_app(open_wiring(config), KeyRing(key_source(config)))
+    api: Api = built.extensions["promptreel"]
+    _let_go_on_stop(api)
+    if config.telemetry.traces != "off":
+        last = threading.Thread(target=_close_traces, args=[api.wiring.traces], name="last-spans")
+        last.daemon = False  # the process waits for it
+        last.start()
     return built
+
+
+def _close_traces(traces: Traces) -> None:
+    """When nothing is served any more: by then, every request has its span."""
+    threading.main_thread().join()
+    traces.close()
 
 
 def _let_go_on_stop(api: Api) -> None:
@@ -121,12 +138,11 @@ def _let_go_on_stop(api: Api) -> None:
     threading.Thread(target=watch, name="let-go-on-stop", daemon=True).start()
 
 
-def _free_address(config: Config, file: Path | None, port: int) -> tuple[str, int]:
+def _free_address(file: Path | None, host: str, port: int) -> tuple[str, int]:
     """An address and port to serve at. Raises ``ConfigurationError`` when it is taken.
 
     Asked first because granian shares a port that is already served, silently.
     """
-    host = config.server.host
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -156,12 +172,15 @@ def _main() -> None:
         action="store_true",
         help="stop when the process that started this one is gone",
     )
-    parser.add_argument("--port", type=int, help="instead of the configuration's; 0: any free one")
+    parser.add_argument("--host", help="an address to listen at, instead of the configuration's")
+    parser.add_argument(
+        "--port", type=int, help="instead of PORT's and the configuration's; 0: any free one"
+    )
     arguments = parser.parse_args()
     if arguments.exit_with_parent:
         exit_with_parent()
     try:
-        serve(read_settings(), port=arguments.port)
+        serve(read_settings(), host=arguments.host, port=arguments.port)
     except ConfigurationError as error:
         sys.stderr.write(_one_line(error) + "\n")
         sys.exit(EXIT_CONFIGURATION)

@@ -40,7 +40,8 @@ class Evidence:
 
 
 def jobs_in(wiring: Wiring) -> Mapping[str, Job]:
-    return {job.id: job for job in wiring.store.list(OWNER, limit=_ALL)}
+    page = wiring.store.list(OWNER, kind="video", limit=_ALL)
+    return {job.id: job for job in page.jobs}
 
 
 def files_on_disk(folder: Path) -> Mapping[str, FoundFile]:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import yaml
 
-from services.api.auth import create_key
+from services.api.keys.sources import KeyFile, create_key
 from services.emulators.cloud import Cloud, emulated_cloud
 from services.torture.cluster import Cluster, wait_until
 from services.torture.plan import Plan
@@ -57,7 +57,7 @@ def set_up(place: Place, plan: Plan) -> Iterator[Setting]:
     config_file = place.folder / "promptreel.yaml"
     config_file.write_text(yaml.safe_dump(_settings(place), sort_keys=False), encoding="utf-8")
     config = load_config(config_file)
-    key = create_key(config.server.key_file, owner=OWNER, now=utc_now())
+    key = create_key(KeyFile(config.server.key_file), owner=OWNER, now=utc_now())
     with ExitStack() as running:
         cloud: Cloud | None = None
         if place.in_cloud:

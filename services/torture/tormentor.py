@@ -168,10 +168,10 @@ class Tormentor:
     def _jobs_of(self, target: str) -> Mapping[str, int]:
         """The jobs whose lease a process holds, each with its attempt; none where the store is mute."""
         with suppress(PromptreelError):
-            newest = self._wiring.store.list(OWNER, limit=_NEWEST)
+            newest = self._wiring.store.list(OWNER, kind="video", limit=_NEWEST)
             return {
                 job.id: job.attempt
-                for job in newest
+                for job in newest.jobs
                 if job.lease and job.lease.worker.startswith(target)
             }
         return {}

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import cast
 
 from services.torture.plan import Action, Point
-from shared import job as rules
+from shared import transitions as rules
 from shared.config import Config
 from shared.job import Job, JobStatus
 from shared.lifecycle import utc_now
@@ -141,13 +141,10 @@ class _Store:
 
     def _watched(self, transition: Callable[[Job], Job]) -> Callable[[Job], Job]:
         """The same transition; that it was let through without the right to it is noted."""
-        used = transition.keywords.get("token") if isinstance(transition, partial) else None
 
         def watched(job: Job) -> Job:
             changed = transition(job)
-            held = job.lease.token if job.lease else None
-            claims = changed.lease is not None and changed.lease.token == used != held
-            if used is not None and used != held and not claims:
+            if isinstance(transition, partial) and not _has_right(transition, job):
                 self._wires.note_breach(f"{job.id}, attempt {job.attempt}")
             return changed
 
@@ -155,6 +152,14 @@ class _Store:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
+
+
+def _has_right(transition: "partial[Job]", job: Job) -> bool:
+    """By the lease; and whoever finds no live one may claim the job, or end it by claiming it."""
+    said = transition.keywords
+    if transition.func is rules.claim:
+        return job.lease is None or said["now"] >= job.lease.expires_at
+    return said.get("token") in (None, job.lease.token if job.lease else None)
 
 
 class _Queue:

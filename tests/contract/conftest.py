@@ -34,8 +34,9 @@ from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.errors import ArtifactExpired, LinkTampered
-from shared.job import Job, claim, complete
+from shared.job import Job
 from shared.ports import ArtifactStore, JobStore, MessageQueue
+from shared.transitions import claim, complete
 from tests.jobs import NOON, SUMMARY, VIDEO, plain_job
 
 NOBODY_LISTENS = "http://127.0.0.1:9"

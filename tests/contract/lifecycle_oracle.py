@@ -1,6 +1,6 @@
 """What must have become of a job, whatever has happened: written from ARCHITECTURE.md alone.
 
-It uses no rule of ``shared/job.py``: it says the same in the plainest way there is, one job in one
+It uses no rule of ``shared/transitions.py``: it says the same in the plainest way there is, one job in one
 mutable record. Each method of ``Oracle`` is something that happens; it returns the code of the error
 the caller must get, or None.
 """

@@ -129,6 +129,8 @@ def test_a_key_that_leads_out_of_the_bucket_is_refused(artifact_store, clip, noo
         lambda: artifact_store.link(key, expires_in_seconds=60, now=noon),
         lambda: artifact_store.delete(key),
         lambda: artifact_store.delete_all(key),
+        lambda: artifact_store.keys(key),
+        lambda: artifact_store.fetch(key, clip.with_name("fetched.mp4")),
     ):
         with pytest.raises(ValueError, match="key"):
             call()
@@ -210,6 +212,39 @@ def test_a_key_can_be_stored_again_after_it_was_deleted(artifact_store, clip, ot
     artifact_store.put(KEY, clip, content_type=MP4)
     artifact_store.delete(KEY)
     assert artifact_store.put(KEY, other_clip, content_type=MP4).sha256 == sha256(other_clip)
+
+
+# --- keys, fetch
+
+
+def test_the_files_of_a_folder_are_listed_and_no_other_folder_s(artifact_store, clip):
+    inside = [f"{FOLDER}/parts/1.mp4", f"{FOLDER}/parts/plan.json", KEY]
+    for key in (*inside, f"{FOLDER}0/v.mp4", f"{FOLDER}.mp4"):
+        artifact_store.put(key, clip, content_type=MP4)
+    assert artifact_store.keys(FOLDER) == sorted(inside)
+    assert artifact_store.keys(f"{FOLDER}/parts") == sorted(inside[:2])
+    assert artifact_store.keys("videos/2026-02") == []
+
+
+def test_a_fetched_file_is_what_was_stored(artifact_store, clip, tmp_path):
+    artifact_store.put(KEY, clip, content_type=MP4)
+    target = tmp_path / "fetched.mp4"
+    target.write_bytes(b"an older one")
+    assert artifact_store.fetch(KEY, target)
+    assert target.read_bytes() == clip.read_bytes()
+
+
+def test_a_file_that_is_not_there_is_not_fetched_and_leaves_nothing(artifact_store, tmp_path):
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    assert not artifact_store.fetch(KEY, folder / "clip.mp4")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_told(artifact_store, clip, tmp_path):
+    artifact_store.put(KEY, clip, content_type=MP4)
+    with pytest.raises(ArtifactStoreUnavailable, match="cannot be fetched"):
+        artifact_store.fetch(KEY, tmp_path / "no such folder" / "clip.mp4")
 
 
 # --- delete_all

@@ -14,17 +14,24 @@ from google.api_core.exceptions import Aborted, PermissionDenied
 
 from shared.adapters.gcp import firestore_calls
 from shared.adapters.gcp.firestore_jobs import FirestoreJobs
-from shared.adapters.gcp.indexes import IDEMPOTENCY, JOBS, LOG, OWNERS, WORKERS
+from shared.adapters.gcp.indexes import IDEMPOTENCY, JOBS, LOG, OWNERS, USAGE, WORKERS
 from shared.admission import NO_LIMITS, AdmissionLimits
 from shared.errors import StoreUnavailable, TooManyInFlight
-from shared.job import Job, claim
+from shared.job import Charge, Job
 from shared.ports import JobStore, WorkerBeat
+from shared.transitions import claim
+from tests.jobs import picture_job
 
 ONE_IN_FLIGHT = AdmissionLimits(in_flight_per_owner=1)
+ONE_PICTURE = AdmissionLimits(images_per_month_per_owner=1, images_in_flight_per_owner=1)
 
 
 def one_more(job: Job) -> Job:
     return replace(job, attempt=job.attempt + 1)
+
+
+def given_back(job: Job) -> Job:
+    return replace(job, charge=replace(job.charge, given_back_at=job.created_at))
 
 
 def documents(store: FirestoreJobs, collection_group: str) -> list[dict]:
@@ -184,19 +191,22 @@ def repeated_commits(firestore_jobs, monkeypatch) -> FirestoreJobs:
     return firestore_jobs
 
 
-@pytest.mark.parametrize("limits", [NO_LIMITS, ONE_IN_FLIGHT])
+@pytest.mark.parametrize("limits", [NO_LIMITS, ONE_IN_FLIGHT, ONE_PICTURE])
 @pytest.mark.parametrize("key", [None, "once"])
+@pytest.mark.parametrize("charge", [None, Charge(month="2026-01")])
 def test_an_admission_whose_reply_was_lost_has_still_created_the_job(
-    repeated_commits, new_job, key, limits
+    repeated_commits, new_job, key, charge, limits
 ):
-    job = new_job(idempotency_key=key)
+    job = new_job(idempotency_key=key, charge=charge)
     admitted = repeated_commits.admit(job, limits)
     assert admitted.created
     assert admitted.job == job == repeated_commits.get(job.id)
+    assert repeated_commits.used("ada", "2026-01") == (0 if charge is None else 1)
 
 
+@pytest.mark.parametrize("limits", [ONE_IN_FLIGHT, ONE_PICTURE])
 def test_a_job_that_was_stored_and_is_tried_again_is_not_refused_for_its_own_place(
-    firestore_jobs, new_job, monkeypatch
+    firestore_jobs, new_job, monkeypatch, limits
 ):
     api = firestore_jobs._client._firestore_api
     commit = api.commit
@@ -207,10 +217,11 @@ def test_a_job_that_was_stored_and_is_tried_again_is_not_refused_for_its_own_pla
         raise Aborted("try again")
 
     monkeypatch.setattr(api, "commit", store_and_deny_it)
-    job = new_job()
-    admitted = firestore_jobs.admit(job, ONE_IN_FLIGHT)
+    job = new_job(charge=Charge(month="2026-01"))
+    admitted = firestore_jobs.admit(job, limits)
     assert admitted.created
     assert admitted.job == job == firestore_jobs.get(job.id)
+    assert firestore_jobs.used("ada", "2026-01") == 1
 
 
 def test_an_update_whose_reply_was_lost_is_made_once(repeated_commits, new_job):
@@ -218,6 +229,14 @@ def test_an_update_whose_reply_was_lost_is_made_once(repeated_commits, new_job):
     repeated_commits.admit(job)
     assert repeated_commits.update(job.id, one_more).attempt == 1
     assert repeated_commits.get(job.id).attempt == 1
+
+
+def test_a_giving_back_whose_reply_was_lost_is_entered_once(repeated_commits):
+    job = picture_job()
+    repeated_commits.admit(job)
+    assert repeated_commits.update(job.id, given_back) == given_back(job)
+    assert repeated_commits.used("ada", "2026-01") == 0
+    assert len(documents(repeated_commits, USAGE)) == 2
 
 
 def test_a_log_line_whose_reply_was_lost_is_there_once(repeated_commits, new_job, noon):
@@ -233,7 +252,7 @@ def test_a_log_line_whose_reply_was_lost_is_there_once(repeated_commits, new_job
 def test_an_update_that_is_always_overtaken_gives_up_and_changes_nothing(
     firestore_jobs, open_firestore_jobs, new_job, monkeypatch
 ):
-    monkeypatch.setattr(firestore_calls, "_LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(firestore_calls, "_OVERTAKEN_SECONDS", 0.5)
     job = new_job(max_attempts=1000)
     firestore_jobs.admit(job)
     with closing(open_firestore_jobs()) as other:
@@ -286,15 +305,25 @@ def test_a_server_that_is_away_is_told_in_time_and_without_its_name(
         "get": partial(FirestoreJobs.get, job_id="job_secret"),
         "update": partial(FirestoreJobs.update, job_id="job_secret", transition=one_more),
         "delete": partial(FirestoreJobs.delete, job_id="job_secret"),
-        "list": partial(FirestoreJobs.list, owner="secret", limit=1),
+        "list": partial(FirestoreJobs.list, owner="secret", kind="video", limit=1),
         "due": partial(FirestoreJobs.due, now=noon, limit=1),
         "counts": FirestoreJobs.counts,
         "ended_since": partial(FirestoreJobs.ended_since, since=noon, owner="secret"),
+        "queued_before": partial(FirestoreJobs.queued_before, model="secret", moments=[noon]),
+        "used": partial(FirestoreJobs.used, owner="secret", month="2026-01"),
         "watch": lambda store: list(store.watch("job_secret", timeout_seconds=60)),
         "append_log": partial(FirestoreJobs.append_log, job_id="job_secret", lines=["1"], now=noon),
         "tail_log": partial(FirestoreJobs.tail_log, job_id="job_secret", tail=1),
+        "read_log": partial(FirestoreJobs.read_log, job_id="job_secret", after=0, limit=1),
         "beat": partial(FirestoreJobs.beat, beat=a_beat(noon)),
         "workers": partial(FirestoreJobs.workers, seen_since=noon),
+        "endpoint": partial(FirestoreJobs.endpoint, owner="secret"),
+        "change_endpoint": partial(
+            FirestoreJobs.change_endpoint, owner="secret", change=lambda stored: stored
+        ),
+        "remove_endpoint": partial(FirestoreJobs.remove_endpoint, owner="secret"),
+        "note_key_use": partial(FirestoreJobs.note_key_use, key_id="secret", at=noon),
+        "key_uses": FirestoreJobs.key_uses,
         "ping": FirestoreJobs.ping,
     }
     assert {*calls, "close"} == {name for name in vars(JobStore) if name[0] != "_"}

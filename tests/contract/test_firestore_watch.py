@@ -14,7 +14,8 @@ from google.api_core.exceptions import ServiceUnavailable
 from shared.adapters.gcp import job_listener
 from shared.adapters.gcp.indexes import JOBS
 from shared.errors import JobNotFound, StoreUnavailable
-from shared.job import Job, JobStatus, request_cancel
+from shared.job import Job, JobStatus
+from shared.transitions import request_cancel
 
 
 def one_more(job: Job) -> Job:

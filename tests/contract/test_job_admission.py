@@ -18,18 +18,9 @@ from shared.errors import (
     TooManyInFlight,
     TooManyJobs,
 )
-from shared.job import (
-    Job,
-    JobError,
-    JobStatus,
-    acknowledge_cancel,
-    claim,
-    dead_letter,
-    fail,
-    request_cancel,
-    to_document,
-)
+from shared.job import Job, JobError, JobStatus, to_document
 from shared.ports import JobStore
+from shared.transitions import acknowledge_cancel, claim, dead_letter, fail, request_cancel
 
 TWO_QUEUED_OF_MODEL = AdmissionLimits(queued_per_model=2)
 TWO_QUEUED = AdmissionLimits(queued_per_owner=2)

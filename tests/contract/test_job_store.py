@@ -12,14 +12,15 @@ from functools import partial
 import pytest
 
 from shared.errors import IdempotencyConflict, JobNotFound, LeaseHeld
-from shared.job import Job, JobStatus, claim, mark_published, release, request_cancel
+from shared.job import Job, JobStatus
 from shared.ports import WorkerBeat
+from shared.transitions import claim, mark_published, release, request_cancel
 
 CLAIM = """
 from datetime import datetime
 from functools import partial
 from shared.errors import LeaseHeld
-from shared.job import claim
+from shared.transitions import claim
 
 worker, now = sys.argv[1], datetime.fromisoformat(sys.argv[2])
 for job_id in sys.stdin.readline().split():
@@ -241,28 +242,7 @@ def test_a_deleted_job_is_gone_with_its_log_and_deleting_again_is_no_error(
     assert list(job_store.tail_log(job.id, tail=10)) == []
 
 
-# --- list, due, counts
-
-
-def test_a_list_has_the_owners_jobs_newest_first(job_store, new_job):
-    jobs = [new_job() for _ in range(3)]
-    for job in (jobs[1], jobs[0], jobs[2], new_job(owner="bob")):
-        job_store.admit(job)
-    assert ids(job_store.list("ada", limit=10)) == ids(reversed(jobs))
-    assert not job_store.list("eve", limit=10)
-
-
-def test_pages_of_a_list_neither_repeat_nor_skip_a_job(job_store, new_job, noon):
-    # As close together as a clock can tell.
-    jobs = [new_job(created_at=noon + timedelta(microseconds=i)) for i in range(7)]
-    for job in jobs:
-        job_store.admit(job)
-    pages, before = [], None
-    while page := job_store.list("ada", limit=3, before=before):
-        pages.append(page)
-        before = page[-1].created_at
-    assert [len(page) for page in pages] == [3, 3, 1]
-    assert [job.id for page in pages for job in page] == ids(reversed(jobs))
+# --- due, counts
 
 
 def test_due_has_the_jobs_whose_moment_has_come_longest_due_first(job_store, new_job, finish, noon):

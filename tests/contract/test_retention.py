@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import job as rules
+from shared import transitions as rules
 from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue

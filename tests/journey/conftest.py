@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.emulators.vertex import API_KEY, VertexServer, vertex_server
 from tests.journey.installation import (
     PROMPTREEL,
     Installation,
@@ -25,6 +26,30 @@ def demo_model_dir(tmp_path_factory) -> Path:
 @pytest.fixture
 def installation(tmp_path, demo_model_dir) -> Installation:
     return install(tmp_path, demo_model_dir)
+
+
+@pytest.fixture
+def vertex() -> Iterator[VertexServer]:
+    with vertex_server(polls=2) as server:
+        yield server
+
+
+@pytest.fixture
+def installation_with_vertex(tmp_path, demo_model_dir, vertex) -> Installation:
+    """One that may render anything: which backend does is one line of its configuration."""
+    (tmp_path / "vertex.key").write_text(API_KEY)
+    companion = demo_model_dir / "image-to-video"
+    return install(
+        tmp_path,
+        demo_model_dir,
+        models={"wan2.1-demo": {"dir": str(demo_model_dir), "image_to_video": str(companion)}},
+        vertex={
+            "base_url": vertex.url,
+            "api_key_file": str(tmp_path / "vertex.key"),
+            "poll_seconds": 0.2,
+            "max_retries": 0,
+        },
+    )
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def install(folder: Path, model_dir: Path, **changes: dict) -> Installation:
+def install(folder: Path, model_dir: Path, **changes: object) -> Installation:
     """Small clips and short leases, so that a test does not wait for what it does not test."""
     config = {
         "data_dir": "state",
@@ -135,9 +135,25 @@ def install(folder: Path, model_dir: Path, **changes: dict) -> Installation:
             "metrics_port": None,
         },
     }
-    for section, values in changes.items():
-        config[section] = {**config.get(section, {}), **values}
+    for key, value in changes.items():
+        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
     return Installation(folder, config)
+
+
+def submit(client: httpx.Client, prompt: str) -> str:
+    return client.post("/v1/jobs", json={"prompt": prompt}).raise_for_status().json()["id"]
+
+
+def log_of(client: httpx.Client, job_id: str) -> str:
+    return "\n".join(client.get(f"/v1/jobs/{job_id}/logs?tail=2000").json()["lines"])
+
+
+def wait_for_line(client: httpx.Client, job_id: str, line: str, *, seconds: float = 60) -> None:
+    """Until the job's log holds it."""
+    deadline = time.monotonic() + seconds
+    while line not in (log := log_of(client, job_id)):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.1)
 
 
 def wait_for(client: httpx.Client, job_id: str, *statuses: str, seconds: float = 60) -> dict:
@@ -157,11 +173,11 @@ def running_api(config_file: Path, **environment: str) -> AbstractContextManager
 
 
 def running_worker(
-    config_file: Path, *, name: str = "worker", **environment: str
+    config_file: Path, *options: str, name: str = "worker", **environment: str
 ) -> AbstractContextManager[subprocess.Popen]:
     """Only a worker that pulls."""
     module = ["-m", "services.gpu_worker.pull"]
-    return running_program(module, config_file, name=name, **environment)
+    return running_program([*module, *options], config_file, name=name, **environment)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from shared.telemetry import configure_logging
 RENDER_PROCESS = Path(__file__).parents[1] / "unit" / "scripted_render_process.py"
 
 settings = read_settings()
-configure_logging(settings.log_format, service="worker")
+config = load_config(settings.config_file)
+configure_logging(settings.log_format, service="worker", project=config.gcp.project)
 run_worker(
-    load_config(settings.config_file),
+    config,
     settings.instance,
     command=(sys.executable, str(RENDER_PROCESS)),
 )

@@ -86,7 +86,7 @@ def test_an_interrupted_render_cancels_its_job(installation):
 def test_a_refused_prompt_is_told_plainly(installation):
     with installation.running():
         done = promptreel("render", "   ", cwd=installation.folder)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "prompt is empty" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -121,10 +121,26 @@ def test_a_taken_port_is_told_plainly(promptreel, tmp_path):
     assert f"port {port}" in done.stderr
 
 
-def test_up_prints_a_curl_line_that_works(installation):
+def pasted(line, folder):
+    """What came of a line that a person copied."""
+    path = f"{PROMPTREEL.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(  # noqa: S602 - as a person would paste it
+        line, shell=True, check=False, capture_output=True, text=True, cwd=folder, env=environment
+    )
+
+
+def test_up_prints_two_lines_that_work_its_own_first(installation, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
     with installation.running(), installation.client() as client:
-        line = next(line for line in installation.log.splitlines() if line.startswith("  curl"))
-        reply = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)  # noqa: S602 - what a person would paste
+        lines = [line for line in installation.log.splitlines() if line.startswith("  ")]
+        submit, curl = (line.strip() for line in lines)
+        # By its path, where the shell would not find it by its name.
+        assert re.match(r"(\S*/)?promptreel submit ", submit)
+        done = pasted(submit, installation.folder)
+        assert done.returncode == 0, done.stderr
+        assert (installation.folder / "circle.mp4").stat().st_size > 1000
+        reply = pasted(curl, elsewhere)
         job_id = re.search(r'"id": ?"(job_[0-9a-f]+)"', reply.stdout).group(1)
         client.post(f"/v1/jobs/{job_id}/cancel")
 

@@ -42,6 +42,9 @@ def test_a_poll_has_exactly_the_documented_fields(finished):
         "finished_at",
         "gcs_uri",
         "error",
+        "queue_position",
+        "estimated_seconds_left",
+        "cost_usd",
     }
 
 

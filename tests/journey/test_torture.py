@@ -128,7 +128,7 @@ def drill(house: Path, folder: Path) -> list[str]:
 
 def test_it_finds_that_a_fence_was_removed(house, tmp_path):
     assert drill(house, tmp_path / "whole") == []
-    rules = house / "shared" / "job.py"
+    rules = house / "shared" / "transitions.py"
     fence = " or job.lease.token != token"
     assert fence in rules.read_text()
     rules.write_text(rules.read_text().replace(fence, ""))

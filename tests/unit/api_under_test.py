@@ -12,7 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from services.api.app import create_app
-from services.api.auth import KeyFile, create_key
+from services.api.keys.ring import KeyRing
+from services.api.keys.sources import KeyFile, create_key
 from shared.catalog import TOPIC_GPU
 from shared.config import load_config
 from shared.errors import PromptreelError
@@ -83,6 +84,7 @@ class FakeWorker:
             artifacts=(
                 self._store(job, "video", "final_video.mp4", "video/mp4"),
                 self._store(job, "poster", "poster.jpg", "image/jpeg"),
+                self._store(job, "spritesheet", "spritesheet.jpg", "image/jpeg"),
             ),
             summary=RenderSummary(
                 device="cpu",
@@ -140,7 +142,7 @@ class ApiUnderTest:
     @property
     def stranger(self) -> FlaskClient:
         """Somebody with a key of another owner."""
-        return self.client_of(create_key(self.key_file, "bob", self.clock.now))
+        return self.client_of(create_key(KeyFile(self.key_file), "bob", self.clock.now))
 
     @property
     def anonymous(self) -> FlaskClient:
@@ -173,10 +175,12 @@ class ApiUnderTest:
         """The same API with one port that does not answer."""
         silent = {port: Silent(error)}
         lifecycle = replace(self.wiring.lifecycle, **silent)
+        known_there = {name: it for name, it in silent.items() if name != "queue"}
+        generations = replace(self.wiring.generations, **known_there)
         broken = wire(self.wiring.config)
         broken.close()
-        wiring = replace(broken, **silent, lifecycle=lifecycle)
-        client = create_app(wiring, KeyFile(self.key_file)).test_client()
+        wiring = replace(broken, **silent, lifecycle=lifecycle, generations=generations)
+        client = create_app(wiring, KeyRing(KeyFile(self.key_file))).test_client()
         client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {self.key}"
         return client
 
@@ -189,11 +193,13 @@ def running_api(folder: Path, **changes: object):
     config = load_config(file)
     clock = Clock()
     wired = wire(config)
-    wiring = replace(wired, lifecycle=replace(wired.lifecycle, now=clock))
-    key = create_key(config.server.key_file, "ada", clock.now)
+    generations = replace(wired.generations, now=clock)
+    lifecycle = replace(wired.lifecycle, now=clock, remote=generations.following)
+    wiring = replace(wired, lifecycle=lifecycle, generations=generations)
+    key = create_key(KeyFile(config.server.key_file), "ada", clock.now)
     try:
         yield ApiUnderTest(
-            app=create_app(wiring, KeyFile(config.server.key_file)),
+            app=create_app(wiring, KeyRing(KeyFile(config.server.key_file))),
             wiring=wiring,
             worker=FakeWorker(wiring, folder),
             clock=clock,

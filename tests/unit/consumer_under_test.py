@@ -1,8 +1,10 @@
 """A consumer with a real store and queue and a scripted render process, as its tests use it."""
 
+import math
 import os
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,9 +36,9 @@ def quick_config(folder: Path, **worker) -> Config:
     )
 
 
-def submit(wiring, prompt):
+def submit(wiring, prompt, **said):
     submission = Submission(owner="ada", prompt=prompt, request_id="r1", body={"prompt": prompt})
-    return wiring.lifecycle.submit(submission)
+    return wiring.lifecycle.submit(replace(submission, **said))
 
 
 def receive(wiring):
@@ -44,7 +46,7 @@ def receive(wiring):
 
 
 @asynccontextmanager
-async def working(wiring, tmp_path, catalog=CATALOG):
+async def working(wiring, tmp_path, catalog=CATALOG, longest_render_seconds=math.inf):
     """A consumer with a scripted render process, ready to render."""
     load = Load(model="wan2.1-demo", model_dir=Path("nowhere"), device="cpu", dtype="auto")
     supervisor = Supervisor(
@@ -60,7 +62,14 @@ async def working(wiring, tmp_path, catalog=CATALOG):
         tasks.start_soon(supervisor.run)
         with anyio.fail_after(10):
             await supervisor.wait_ready()
-        yield Consumer(wiring, supervisor, instance="w1", workspace=workspace, catalog=catalog)
+        yield Consumer(
+            wiring,
+            supervisor,
+            instance="w1",
+            workspace=workspace,
+            catalog=catalog,
+            longest_render_seconds=longest_render_seconds,
+        )
         tasks.cancel_scope.cancel()
 
 

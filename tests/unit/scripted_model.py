@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from services.gpu_worker.backends.backend import Abilities
+
 _PATIENCE_SECONDS = 20
 
 
@@ -25,7 +27,11 @@ class ScriptedModel:
     def __post_init__(self):
         self._turn = threading.Lock()
 
-    def denoise(self, segment, watcher):
+    @property
+    def abilities(self):
+        return Abilities(first_frame=True)
+
+    def generate(self, segment, watcher):
         assert self._turn.acquire(blocking=False), "two clips are denoised at once"
         try:
             for step in range(1, segment.steps + 1):

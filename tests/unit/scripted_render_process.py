@@ -4,6 +4,8 @@ ok        reports progress and renders three small files
 slow      renders for ever, stops when it is told to
 finish    leaves the device at once; is finished when there is a file ``go`` in its work directory
 linger    leaves the device at once and is never finished; ends by SIGTERM
+parts     makes a part, unless it is there, and stops when it is told to
+lastpart  makes one more part, says what parts were there, and succeeds
 encode    has begun to write its video, stops when it is told to
 hang      hears no cancel, ends by SIGTERM
 deaf      hears neither, ends by SIGKILL only
@@ -20,8 +22,10 @@ unload    says in mid-render that no model can be loaded
 dream     reports a phase that there is not
 stutter   says how it ended once more when the next render begins
 spawn     starts a process of its own, then hears nothing
+…         anything else takes a moment; then it renders as ok does
 
-If its model directory holds a file ``fragile``, it removes that and dies while it loads.
+If its model directory holds a file ``fragile``, it removes that and dies while it loads; what a file ``device``
+there says is its device.
 """
 
 import json
@@ -75,7 +79,7 @@ def render(command):
     job_id, prompt = command["job_id"], command["prompt"]
     say(type="log_line", job_id=job_id, text=f"told to {prompt}")
     say(type="progress", job_id=job_id, phase="generation", fraction=0.5, step=1, steps=2)
-    PROMPTS[prompt](command)
+    PROMPTS.get(prompt, take_a_moment)(command)
 
 
 def succeed(command):
@@ -125,6 +129,27 @@ def linger(command):
     say(type="denoised", job_id=command["job_id"])
 
 
+def make_part(command, name):
+    part = Path(command["work_dir"]) / name
+    there = part.exists()
+    if not there:
+        part.parent.mkdir(exist_ok=True)
+        part.write_text(f"part {name}")
+        say(type="part_made", job_id=command["job_id"], name=name)
+    say(type="log_line", job_id=command["job_id"], text=f"{name} {'found' if there else 'made'}")
+
+
+def make_parts(command):
+    make_part(command, "segments/1.mp4")
+    stop_when_told(command)
+
+
+def make_last_part(command):
+    make_part(command, "segments/1.mp4")
+    make_part(command, "segments/2.mp4")
+    succeed(command)
+
+
 def encode(command):
     (Path(command["work_dir"]) / "final_video.mp4.partial").write_text("half")
     say(type="progress", job_id=command["job_id"], phase="stitch", fraction=0.5)
@@ -152,6 +177,11 @@ def refuse(command):
         message="The model refused the prompt.",
         retry=False,
     )
+
+
+def take_a_moment(command):
+    time.sleep(0.1)
+    succeed(command)
 
 
 def babble(_command):
@@ -217,6 +247,8 @@ PROMPTS = {
     "slow": stop_when_told,
     "finish": finish,
     "linger": linger,
+    "parts": make_parts,
+    "lastpart": make_last_part,
     "encode": encode,
     "hang": hang,
     "deaf": ignore_sigterm,
@@ -246,6 +278,8 @@ while True:
         if command["device"] == "cuda":
             say(type="load_failed", message="There is no CUDA device here.")
         else:
-            say(type="ready", device="scripted", load_seconds=0.01)
+            device = Path(command["model_dir"]) / "device"
+            name = device.read_text() if device.exists() else "scripted"
+            say(type="ready", device=name, load_seconds=0.01)
     else:
         render(command)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 
 import pytest
@@ -20,8 +20,14 @@ from shared.admission import (
     configured,
     wait_seconds,
 )
-from shared.config import Limits
-from shared.errors import QueueFull, RateExceeded, TooManyInFlight, TooManyJobs
+from shared.config_sections import Limits
+from shared.errors import (
+    MonthlyLimitReached,
+    QueueFull,
+    RateExceeded,
+    TooManyInFlight,
+    TooManyJobs,
+)
 from shared.job import Job
 from tests.jobs import NOON, plain_job
 
@@ -30,7 +36,10 @@ CROWD = Standing(
     queued_of_owner=10**6,
     in_flight_of_owner=10**6,
     submitted_at=(NOON,) * 1000,
+    images_in_flight_of_owner=10**6,
+    images_of_month=10**6,
 )
+SECONDS_UNTIL_FEBRUARY = 12 * 3600  # from noon of its last day
 EVERY_LIMIT = AdmissionLimits(
     queued_per_model=1000,
     queued_per_owner=500,
@@ -51,6 +60,8 @@ standings = st.builds(
     queued_of_owner=counts,
     in_flight_of_owner=counts,
     submitted_at=st.lists(moments, max_size=9).map(lambda found: tuple(sorted(found)[::-1])),
+    images_in_flight_of_owner=counts,
+    images_of_month=counts,
 )
 
 
@@ -95,6 +106,8 @@ def test_without_limits_everybody_comes_in(job):
         ("queued_per_model", "queued_of_model", QueueFull),
         ("queued_per_owner", "queued_of_owner", QueueFull),
         ("in_flight_per_owner", "in_flight_of_owner", TooManyInFlight),
+        ("images_in_flight_per_owner", "images_in_flight_of_owner", TooManyInFlight),
+        ("images_per_month_per_owner", "images_of_month", MonthlyLimitReached),
     ],
 )
 def test_the_last_place_is_given_and_no_other(job, limit, counted, kind):
@@ -115,6 +128,7 @@ def test_a_refusal_is_what_a_reached_limit_and_nothing_else_makes(limits, standi
     def reached(limit: int | None, there: int) -> bool:
         return there >= (inf if limit is None else limit)
 
+    month_is_used = reached(limits.images_per_month_per_owner, standing.images_of_month)
     error = refusal(limits, standing, ended(of_model=model, of_owner=owner))
     assert (error is not None) == any(
         (
@@ -122,22 +136,56 @@ def test_a_refusal_is_what_a_reached_limit_and_nothing_else_makes(limits, standi
             reached(limits.queued_per_owner, standing.queued_of_owner),
             reached(limits.in_flight_per_owner, standing.in_flight_of_owner),
             reached(limits.submissions_per_minute_per_owner, len(standing.submitted_at)),
+            reached(limits.images_in_flight_per_owner, standing.images_in_flight_of_owner),
+            month_is_used,
         )
     )
     if error is not None:
         assert isinstance(error.retry_after_seconds, int)
-        assert 1 <= error.retry_after_seconds <= 3600
+        assert (error.retry_after_seconds == SECONDS_UNTIL_FEBRUARY) == month_is_used
+        assert month_is_used or 1 <= error.retry_after_seconds <= 3600
+
+
+def test_a_plan_without_pictures_lets_none_in(job):
+    none = AdmissionLimits(images_per_month_per_owner=0)
+    assert type(refusal(none, Standing(), nobody_asks)) is MonthlyLimitReached
 
 
 # --- what a refused caller is told
 
 
-@pytest.mark.parametrize("limit", [field.name for field in fields(AdmissionLimits)])
+@pytest.mark.parametrize(
+    "limit",
+    [field.name for field in fields(AdmissionLimits) if "per_month" not in field.name],
+)
 def test_a_refusal_says_which_number_is_reached_and_when_to_try_again(limit):
     only = AdmissionLimits(**{limit: 717})
     error = refusal(only, CROWD, ended())
     assert re.fullmatch(r"[A-Z].* 717 .*\. Try again in \d+ s\.", error.message)
     assert f"in {error.retry_after_seconds} s" in error.message
+
+
+@pytest.mark.parametrize(
+    ("now", "seconds"),
+    [
+        (NOON, SECONDS_UNTIL_FEBRUARY),
+        (datetime(2026, 12, 1, tzinfo=UTC), 31 * 24 * 3600),
+        (datetime(2026, 12, 31, 23, 59, 59, 1, tzinfo=UTC), 1),
+    ],
+)
+def test_whose_month_is_used_is_told_of_the_plan_and_to_come_back_with_the_next_month(now, seconds):
+    limits = AdmissionLimits(images_per_month_per_owner=20)
+    with pytest.raises(MonthlyLimitReached, match="At most 20 images a month") as caught:
+        check_limits(
+            plain_job(created_at=now), limits, Standing(images_of_month=20), ended_since=nobody_asks
+        )
+    assert caught.value.retry_after_seconds == seconds
+
+
+def test_the_wait_for_a_pictures_place_is_measured_by_the_owners_own_jobs():
+    limits = AdmissionLimits(images_in_flight_per_owner=2)
+    error = refusal(limits, Standing(images_in_flight_of_owner=3), ended(of_owner=3, of_model=100))
+    assert error.retry_after_seconds == 400
 
 
 def test_of_several_limits_the_one_that_takes_longest_is_told():
@@ -201,7 +249,12 @@ def test_the_configured_limits_are_those_of_the_file():
         submissions_per_minute_per_owner=4,
     )
     limits = configured(written)
-    assert [getattr(limits, field.name) for field in fields(limits)] == [1, 2, 3, 4]
+    assert limits == AdmissionLimits(
+        queued_per_model=1,
+        queued_per_owner=2,
+        in_flight_per_owner=3,
+        submissions_per_minute_per_owner=4,
+    )
     assert configured(written.model_copy(update={"queued_per_owner": None})) == replace(
         limits, queued_per_owner=None
     )

@@ -49,7 +49,7 @@ def test_no_line_holds_a_key_a_query_or_a_prompt(api, lines):
     api.client.post("/generate", json={"prompt": PROMPT, "resolution": "8k"})
     text = str(lines)
     assert job_id in text
-    for secret in (api.key, api.key.rpartition("_")[2], link.partition("signature=")[2], PROMPT):
+    for secret in (api.key, api.key.split("_", 2)[2], link.partition("signature=")[2], PROMPT):
         assert secret not in text
 
 
@@ -60,6 +60,12 @@ def test_a_generation_is_told_with_its_outcome_and_its_time(api, lines):
     assert told["outcome"] == "finished"
     assert told["generation_time_seconds"] == 1.5
     assert told["prompt_hash"]
+
+
+def test_a_key_is_no_name_for_a_request(api, lines):
+    reply = api.client.get("/v1/jobs", headers={"X-Request-ID": api.key})
+    assert reply.headers["X-Request-ID"]
+    assert api.key not in f"{reply.headers}{lines}"
 
 
 def test_what_is_logged_for_a_request_names_it_and_the_next_one_starts_clean(api):

@@ -59,6 +59,7 @@ def test_running_jobs_are_counted(api):
 def test_a_store_that_does_not_answer_is_unhealthy(api):
     reply = api.with_silent("store", StoreUnavailable).get("/health")
     assert reply.status_code == 503
+    assert int(reply.headers["Retry-After"]) > 0
     assert reply.json["status"] == "unhealthy"
     assert reply.json["jobs_queued"] is None
     assert "job store" in reply.json["message"]

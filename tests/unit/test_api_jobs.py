@@ -9,7 +9,13 @@ from tests.unit.api_under_test import PROMPT, VIDEO, assert_error, running_api
 WEEK_SECONDS = 7 * 24 * 3600  # how long a file is kept
 UNKNOWN = f"job_{'0' * 32}"
 # A path, and what it is asked with.
-ROUTES = [("GET", ""), ("GET", "/artifact"), ("GET", "/logs"), ("POST", "/cancel")]
+ROUTES = [
+    ("GET", ""),
+    ("GET", "/artifact"),
+    ("GET", "/logs"),
+    ("GET", "/events"),
+    ("POST", "/cancel"),
+]
 
 
 @pytest.fixture
@@ -59,6 +65,8 @@ def test_a_configured_prompt_does_not_stand_in_for_a_missing_one(tmp_path):
         ({}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": " \n"}, "prompt"),
+        ({"prompt": "\x1c"}, "prompt"),
+        ({"prompt": "\x07 \x85\ufeff"}, "prompt"),
         ({"prompt": None}, "prompt"),
         ({"prompt": 7}, "prompt"),
         ({"prompt": 10**3000}, "prompt"),
@@ -137,6 +145,9 @@ def test_a_poll_follows_the_job_through_its_life(api):
         "finished_at": None,
         "gcs_uri": None,
         "error": None,
+        "queue_position": 1,
+        "estimated_seconds_left": None,
+        "cost_usd": None,
     }
     assert datetime.fromisoformat(queued["created_at"]) == api.clock.now
     job = api.worker.claim_next()
@@ -255,6 +266,23 @@ def test_a_forwarded_host_is_not_believed(api):
     headers = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
     reply = api.client.get(f"/v1/jobs/{api.finished()}/artifact", headers=headers)
     assert reply.json["url"].startswith("http://localhost/")
+
+
+def test_a_picture_of_the_video_is_got_by_its_kind(api):
+    job_id = api.finished()
+    poster = api.client.get(f"/v1/jobs/{job_id}/artifact?kind=poster").json
+    assert poster["gcs_uri"].endswith(f"/{job_id}/poster.jpg")
+    with api.anonymous.get(poster["url"]) as file:
+        assert file.content_type == "image/jpeg"
+    assert api.client.get(f"/v1/jobs/{job_id}/artifact?kind=video").json["gcs_uri"].endswith(".mp4")
+
+
+def test_a_picture_that_the_video_has_not_is_404_and_one_that_there_is_not_400(api):
+    job_id = api.finished()
+    reply = api.client.get(f"/v1/jobs/{job_id}/artifact?kind=seams")
+    assert_error(reply, 404, "artifact_not_ready", "The job has no seams (status: finished).")
+    assert "Poll" not in reply.json["error"]["message"]
+    assert_error(api.client.get(f"/v1/jobs/{job_id}/artifact?kind=key"), 400, "invalid_request")
 
 
 def test_an_artifact_that_is_not_ready_is_404(api):

@@ -15,7 +15,8 @@ import psutil
 import pytest
 import yaml
 
-from services.api.auth import create_key
+from services.api.keys.sources import KeyFile, create_key
+from tests.server_sent_events import events_of
 from tests.unit.api_under_test import PROMPT
 
 MODULE = [sys.executable, "-m", "services.api.main"]
@@ -37,7 +38,7 @@ def config_file(tmp_path, port):
 
 @pytest.fixture
 def key(config_file):
-    return create_key(config_file.parent / "state" / "keys.json", "ada", datetime.now(UTC))
+    return create_key(KeyFile(config_file.parent / "state" / "keys.json"), "ada", datetime.now(UTC))
 
 
 @contextmanager
@@ -74,6 +75,11 @@ def answers(port):
     return False
 
 
+def calling(port, key):
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30)
+
+
 def wait_until(condition, seconds=20):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -94,6 +100,41 @@ def test_told_to_stop_it_lets_waiting_callers_go_and_ends(config_file, key, port
         stop.wait()
         assert reply.status_code == 202
         assert process.wait(10) == 0
+
+
+def test_told_to_stop_it_lets_go_whoever_follows_a_job_and_ends(config_file, key, port):
+    with serving(config_file, MODULE) as process:
+        wait_until(lambda: answers(port))
+        with calling(port, key) as client:
+            job_id = client.post("/v1/jobs", json={"prompt": PROMPT}).json()["id"]
+            with client.stream("GET", f"/v1/jobs/{job_id}/events") as reply:
+                events = events_of(reply.iter_raw())
+                assert next(events).name == "job"
+                process.send_signal(signal.SIGTERM)
+                assert list(events) == []
+        assert process.wait(10) == 0
+
+
+def test_who_has_gone_away_gives_the_seat_back(config_file, key, port):
+    # With one seat, and one thread for everybody else.
+    server = {"port": port, "threads": 2}
+    config_file.write_text(yaml.safe_dump({"data_dir": "state", "server": server}))
+    with serving(config_file, MODULE), calling(port, key) as client:
+        wait_until(lambda: answers(port))
+        job_id, other = (
+            client.post("/v1/jobs", json={"prompt": PROMPT}).json()["id"] for _ in range(2)
+        )
+
+        def status_of_another() -> int:
+            with client.stream("GET", f"/v1/jobs/{other}/events") as reply:
+                return reply.status_code
+
+        with client.stream("GET", f"/v1/jobs/{job_id}/events") as reply:
+            assert next(events_of(reply.iter_raw())).name == "job"
+            assert status_of_another() == 503
+        # It is noticed when something is sent, at the latest by the next comment.
+        client.post(f"/v1/jobs/{job_id}/cancel")
+        wait_until(lambda: status_of_another() == 200)
 
 
 def test_killed_it_leaves_nothing_listening(config_file, key, port):
@@ -154,6 +195,25 @@ def test_any_free_port_can_be_asked_for(config_file, key):
         wait_until(lambda: answers(int(url.rpartition(":")[2])))
 
 
+def test_as_cloud_run_starts_it_everybody_reaches_it_at_the_port_it_is_given(
+    config_file, key, port
+):
+    config_file.write_text(yaml.safe_dump({"data_dir": "state", "server": {"port": 1}}))
+    here = ["env", f"PORT={port}", *MODULE]
+    with serving(config_file, here):
+        wait_until(lambda: answers(port))
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.2:{port}/healthz")
+    with serving(config_file, [*here, "--host", "0.0.0.0"]):  # noqa: S104 - what is tested
+        wait_until(lambda: answers(port))
+        assert httpx.get(f"http://127.0.0.2:{port}/healthz").is_success
+
+
+def test_a_port_on_the_command_line_is_nearer_than_that_of_the_environment(config_file, key, port):
+    with serving(config_file, ["env", "PORT=1", *MODULE, "--port", str(port)]):
+        wait_until(lambda: answers(port))
+
+
 def test_a_taken_port_is_one_line_that_says_what_to_do(config_file, key, port):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
@@ -169,7 +229,7 @@ def test_without_a_key_it_says_how_to_make_one(config_file):
     ended = run_to_its_end(config_file)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert "promptreel up" in line
+    assert "promptreel keys create" in line
 
 
 def test_a_wrong_configuration_is_one_line_that_names_the_key(config_file, key):

@@ -53,6 +53,9 @@ def test_the_metrics_tell_what_is_there_right_now(api):
         'promptreel_queue_depth{topic="render-remote"} 0.0',
         'promptreel_workers{model_loaded="true"} 1.0',
         'promptreel_workers{model_loaded="false"} 0.0',
+        'promptreel_workers_in_state{state="idle"} 1.0',
+        'promptreel_workers_in_state{state="loading"} 0.0',
+        'promptreel_workers_in_state{state="busy"} 0.0',
         'promptreel_up{port="store"} 1.0',
         'promptreel_jobs_submitted_total{model="wan2.1-demo"} 3.0',
     ):

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from services.api.app import create_app
-from services.api.auth import KeyFile
+from services.api.keys.ring import KeyRing
+from services.api.keys.sources import KeyFile
 from shared.errors import CertificatesUnavailable, UntrustedCaller
 from shared.job import JobStatus
 from tests.unit.api_under_test import running_api
@@ -28,7 +29,9 @@ def api(tmp_path):
 @pytest.fixture
 def guarded(api):
     """The same API, where Cloud Scheduler may call."""
-    return create_app(replace(api.wiring, scheduler=Guard()), KeyFile(api.key_file)).test_client()
+    return create_app(
+        replace(api.wiring, scheduler=Guard()), KeyRing(KeyFile(api.key_file))
+    ).test_client()
 
 
 def sweep(client, token):

@@ -11,7 +11,6 @@ import start_model
 import torch
 import wan_model
 from PIL import Image
-from prices import L4_PRICE, price_of, usd
 from rich.console import Console
 from start_model import Measured
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +19,7 @@ from wan_geometry import TINY, WAN_1_3B
 from services.gpu_worker.engine.model import unfilled
 from services.gpu_worker.engine.transformer import Transformer, TransformerConfig
 from shared.catalog import find_model
+from shared.prices import L4_PRICE, price_of, usd
 
 MEASURED = Measured(
     process=0.3, torch=1.5, engine=0.1, modules=0.1, tokenizer=0.4, page_cache_gb_a_second=10.0

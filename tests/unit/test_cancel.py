@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from shared import job as rules
+from shared import transitions as rules
 from shared.job import JobStatus
 from shared.wiring import wire
 from tests.unit.consumer_under_test import (

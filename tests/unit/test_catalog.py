@@ -7,6 +7,8 @@ from shared.errors import InvalidRequest
 
 PUSH_SECONDS = 600
 every_model = pytest.mark.parametrize("model", CATALOG.values(), ids=CATALOG.keys())
+WAN = [model for model in CATALOG.values() if model.backend == "wan2.1"]
+every_wan = pytest.mark.parametrize("model", WAN, ids=[model.name for model in WAN])
 
 
 def test_a_model_is_found_by_its_name():
@@ -26,7 +28,7 @@ def test_an_entry_is_found_under_its_own_name_and_goes_to_a_known_topic(model):
     assert model.default_preset in model.presets
 
 
-@every_model
+@every_wan
 def test_frame_counts_follow_wans_rule(model):
     for duration in range(model.min_duration_seconds, model.max_duration_seconds + 1):
         assert model.frames(duration) % 4 == 1
@@ -34,6 +36,17 @@ def test_frame_counts_follow_wans_rule(model):
 
 def test_five_seconds_at_sixteen_a_second_are_eighty_one_frames():
     assert find_model("wan2.1").frames(5) == 81
+
+
+def test_a_clip_of_veo_has_no_frame_beside_its_seconds():
+    assert find_model("veo3").frames(8) == 192
+
+
+def test_veo_goes_to_the_workers_without_a_gpu_and_says_what_it_needs():
+    veo = find_model("veo3")
+    assert veo.topic == TOPIC_REMOTE
+    assert {model.topic for model in WAN} == {TOPIC_GPU}
+    assert "section vertex" in veo.how_to_get(veo.default_preset)
 
 
 @every_model
@@ -66,7 +79,7 @@ def test_an_unknown_resolution_is_refused_with_what_is_offered(model):
     assert caught.value.field == "resolution"
 
 
-@every_model
+@every_wan
 def test_every_preset_says_what_it_is_and_what_it_needs(model):
     for name, preset in model.presets.items():
         assert preset.description

@@ -54,12 +54,16 @@ def test_the_documented_values_are_the_defaults_but_for_where_things_are_kept():
     documented, default = load_config(FILE), load_config(None)
     root = FILE.parents[1]
     assert documented.data_dir == root / ".promptreel"
+    assert documented.output_dir == root / "out"
     assert documented.server.key_file == root / ".promptreel" / "keys.json"
     for name, files in documented.models.items():
         assert files.dir == root / "models" / default.models[name].dir.name
+        if files.image_to_video is not None:
+            assert files.image_to_video == files.dir / default.models[name].image_to_video.name
     same_places = documented.model_copy(
         update={
             "data_dir": default.data_dir,
+            "output_dir": default.output_dir,
             "models": default.models,
             "server": documented.server.model_copy(update={"key_file": default.server.key_file}),
         }
@@ -155,6 +159,50 @@ def test_a_limit_that_is_null_is_none(write):
         ("render: {seed: -1}", "render.seed", "greater than or equal to 0"),
         ("render: {device: tpu}", "render.device", "pattern"),
         ("render: {dtype: int8}", "render.dtype", "float32"),
+        ("render: {model: veo3}", "", "render.model: 'veo3' is not in the catalog (wan2.1, "),
+        ("render: {frames: 80}", "", "render.frames: give a multiple of 4, plus one, of 81"),
+        ("render: {frames: 85}", "", "render.frames: give a multiple of 4, plus one, of 81"),
+        ("render: {steps: 0}", "render.steps", "greater than 0"),
+        ("render: {preset: fast, steps: 8}", "", "render.steps: the preset fast was made for 3"),
+        ("render: {preset: fast, guidance_scale: 5}", "", "render.guidance_scale: the preset fast"),
+        ("render: {guidance_scale: 0.5}", "render.guidance_scale", "greater than or equal to 1"),
+        ("default_backend: sora", "default_backend", "'wan2.1' or 'veo3'"),
+        ("default_backend: veo3", "", "vertex.project: default_backend asks Google's Vertex AI"),
+        ("fallback_backend: veo3", "", "vertex.project: fallback_backend asks Google's"),
+        ("fallback_backend: wan2.1", "", "fallback_backend: wan2.1 is the default already"),
+        ("planner: gemini-2.5-flash", "", "vertex.project: planner asks Google's Vertex AI"),
+        ("planner: gpt-5", "planner", "pattern"),
+        (
+            "{generation_mode: keyframe, image_generation_model: gemini-2.5-flash-image}",
+            "",
+            "vertex.project: image_generation_model asks Google's",
+        ),
+        ("generation_mode: both", "generation_mode", "'single', 'keyframe' or 'chaining'"),
+        ("segments: 0", "segments", "greater than or equal to 1"),
+        ("segments: 101", "segments", "less than or equal to 100"),
+        ("image_size: big", "image_size", "pattern"),
+        ("reference_images: [a.png, b.png, c.png, d.png]", "reference_images", "at most 3"),
+        (
+            "{generation_mode: chaining, crossfade_seconds: 2.5}",
+            "",
+            "crossfade_seconds: must be less than half of render.duration_seconds",
+        ),
+        (
+            "{generation_mode: chaining, render: {preset: fast}}",
+            "",
+            "render.preset: fast renders single clips only; generation_mode chaining needs",
+        ),
+        (
+            "{generation_mode: keyframe, models: {wan2.1-demo: {dir: m}}}",
+            "",
+            "models.wan2.1-demo.image_to_video: generation_mode keyframe needs a model",
+        ),
+        ("vertex: {location: ../x}", "vertex.location", "pattern"),
+        ("vertex: {veo_model: Veo 3}", "vertex.veo_model", "pattern"),
+        ("vertex: {output_gcs_uri: /clips}", "vertex.output_gcs_uri", "pattern"),
+        ("vertex: {max_retries: -1}", "vertex.max_retries", "greater than or equal to 0"),
+        ("vertex: {poll_seconds: 0}", "vertex.poll_seconds", "greater than 0"),
+        ("worker: {backend: tpu}", "worker.backend", "'wan2.1' or 'veo3'"),
         ("models: {}", "", "add wan2.1-demo.dir"),
         ("models: {wan2.1-demo: {}}", "models.wan2.1-demo.dir", "required"),
         ("worker: {lease_seconds: -5}", "worker.lease_seconds", "greater than 0"),
@@ -289,6 +337,85 @@ def test_http_wins_over_the_command_line_and_that_over_the_file(base, cli, http,
     effective = build_effective_config(base, cli, http)
     assert effective.prompt == prompt
     assert effective.config == base
+
+
+def test_the_command_line_may_override_other_keys_too_and_only_for_its_run():
+    said = CLI | {"generation_mode": "chaining", "segments": 2, "crossfade_seconds": None}
+    effective = build_effective_config(WITH_PROMPT, said, HTTP)
+    config = effective.config
+    assert (effective.prompt, config.generation_mode, config.segments) == (
+        "from HTTP",
+        "chaining",
+        2,
+    )
+    assert (WITH_PROMPT.generation_mode, WITH_PROMPT.segments) == ("single", 3)
+    assert config.model_dump(exclude={"generation_mode", "segments"}) == WITH_PROMPT.model_dump(
+        exclude={"generation_mode", "segments"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"segments": 0}, "segments"),
+        ({"default_backend": "veo3"}, "vertex.project"),
+        ({"x": 1}, "x"),
+    ],
+)
+def test_what_the_command_line_says_is_checked_like_the_file(said, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        build_effective_config(WITH_PROMPT, said)
+
+
+# --- one line to switch
+
+
+LONG = """
+generation_mode: keyframe
+image_generation_model: gemini-2.5-flash-image-preview
+image_size: 1024x1024
+vertex: {project: my-project}
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "model"), [("wan2.1", "wan2.1-demo"), ("veo3", "veo3")], ids=["wan2.1", "veo3"]
+)
+def test_the_backend_is_switched_by_one_line(write, backend, model):
+    config = load_config(write(f"default_backend: {backend}\n{LONG}"))
+    assert (config.model_name, config.worker_model) == (model, model)
+    assert config.backends == (backend,)
+
+
+def test_a_worker_may_have_another_backend_than_the_default(write):
+    text = "fallback_backend: veo3\nworker: {backend: veo3}\nvertex: {project: my-project}"
+    config = load_config(write(text))
+    assert (config.model_name, config.worker_model) == ("wan2.1-demo", "veo3")
+    assert config.backends == ("wan2.1", "veo3")
+
+
+def test_vertex_ai_is_asked_by_the_project_of_the_whole_unless_it_names_its_own(write):
+    gcp = "default_backend: veo3\ngcp: {project: the-whole}\n"
+    assert load_config(write(gcp)).vertex_access.project == "the-whole"
+    own = gcp + "vertex: {project: its-own}"
+    assert load_config(write(own)).vertex_access.project == "its-own"
+    by_key = load_config(write(gcp + "vertex: {api_key_file: key.txt}")).vertex_access
+    assert by_key.project is None
+    assert by_key.api_key_file.is_absolute()
+
+
+def test_who_draws_the_keyframes_is_gemini_where_the_video_model_cannot(write):
+    assert load_config(write("generation_mode: keyframe")).painter is None
+    veo = "default_backend: veo3\nvertex: {project: my-project}\n"
+    assert load_config(write(veo)).painter == "gemini-2.5-flash-image"
+    named = load_config(write(veo + "image_generation_model: gemini-3-pro-image"))
+    assert named.painter == "gemini-3-pro-image"
+
+
+def test_what_begins_with_a_picture_is_loaded_only_for_long_videos(tmp_path, write):
+    assert load_config(write("")).image_to_video_dir is None
+    models = "models: {wan2.1-demo: {dir: m, image_to_video: i}}\ngeneration_mode: chaining"
+    assert load_config(write(models)).image_to_video_dir == tmp_path / "i"
 
 
 def test_a_run_without_any_prompt_is_refused():

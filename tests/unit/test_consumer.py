@@ -7,8 +7,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from services.gpu_worker.consumer import render_command
-from shared import job as rules
+from services.gpu_worker.orders import render_command
+from shared import transitions as rules
 from shared.catalog import CATALOG, TOPIC_GPU, find_model
 from shared.errors import StoreUnavailable
 from shared.job import JobStatus

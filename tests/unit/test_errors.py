@@ -16,6 +16,7 @@ from shared.errors import (
     PromptreelError,
     RequesterError,
     TooManyJobs,
+    TooManyRequests,
     TransientError,
 )
 
@@ -65,7 +66,7 @@ def test_an_error_says_whose_fault_it_is_and_whether_to_retry(error):
         assert (error.fault, error.retry) == (Fault.NOBODY, True)
     elif issubclass(error, LeaseError):
         assert (error.fault, error.retry) == (Fault.NOBODY, False)
-    elif issubclass(error, TooManyJobs):
+    elif issubclass(error, TooManyJobs | TooManyRequests):
         assert (error.fault, error.retry) == (Fault.REQUESTER, True)
     elif issubclass(error, RequesterError):
         assert (error.fault, error.retry) == (Fault.REQUESTER, False)

@@ -21,9 +21,10 @@ from shared.errors import (
     QueueUnavailable,
     StoreUnavailable,
 )
-from shared.job import Job, mark_published
+from shared.job import Job
 from shared.messages import Message
 from shared.ports import WorkerBeat
+from shared.transitions import mark_published
 from tests.jobs import NOON, REQUEST, plain_job
 
 KEY = "videos/2026-01/job_1/final_video.mp4"

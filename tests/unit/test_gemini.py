@@ -11,8 +11,8 @@ from PIL import Image
 
 from services.emulators.vertex import API_KEY, PROJECT, vertex_server
 from services.emulators.vertex_script import said
-from services.gpu_worker.backends.gemini import Gemini, PlannedSegment
-from services.gpu_worker.backends.still import Still
+from shared.adapters.vertex.gemini import Gemini, PlannedSegment
+from shared.adapters.vertex.still import Still
 from shared.errors import BackendUnavailable, InvalidRequest, ModelUnavailable, PromptRefused
 from tests.unit.vertex_under_test import (
     PROMPT,
@@ -177,7 +177,7 @@ def test_references_go_before_the_description_with_their_type(server, gemini):
 
 
 def test_a_larger_picture_is_asked_of_models_that_can_draw_it(server, gemini, told):
-    with pytest.raises(ModelUnavailable, match=r"vertex\.image_model"):
+    with pytest.raises(ModelUnavailable, match="another image_generation_model"):
         gemini.draw("a zebra", size="2K")
     assert server.script.asked == []
     server.script.say(CALL, said({"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}))
@@ -280,9 +280,13 @@ def test_an_error_means_the_same_here_as_for_veo(server, gemini, told, ask):
 def test_a_model_that_is_not_there_names_the_key_to_mend(server):
     with connected(server) as vertex:
         gemini = Gemini(vertex, planner="gemini-9", painter="gemini-9-image")
-        with pytest.raises(ModelUnavailable, match=r"gemini-9 .*vertex\.planner_model"):
+        with pytest.raises(
+            ModelUnavailable, match=r"gemini-9 .*check planner and vertex\.location"
+        ):
             plan(gemini)
-        with pytest.raises(ModelUnavailable, match=r"gemini-9-image .*vertex\.image_model"):
+        with pytest.raises(
+            ModelUnavailable, match=r"gemini-9-image .*check image_generation_model and "
+        ):
             gemini.draw("a zebra")
 
 
@@ -312,7 +316,15 @@ def test_what_is_shown_of_a_plan_is_safe_to_log():
 
 def test_nobody_waits_for_googles_client_before_it_is_needed():
     code = (
-        "import sys, services.gpu_worker.backends.veo, services.gpu_worker.backends.gemini; "
+        "import sys, services.gpu_worker.backends.veo, shared.adapters.vertex.gemini; "
         "sys.exit('google.genai' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_who_draws_for_the_api_has_neither_numpy_nor_pillow_to_load():
+    code = (
+        "import sys, shared.adapters.vertex.connection, shared.adapters.vertex.gemini; "
+        "sys.exit(bool({'numpy', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -11,26 +11,37 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from shared import job as rules
+from shared import transitions as rules
 from shared.errors import JobAlreadyTerminal, LeaseHeld, LeaseLost
 from shared.job import (
     PHASE_SPANS,
+    PUBLISH_GRACE,
+    REPUBLISH_AFTER,
+    UPLOAD_GRACE,
     Artifact,
+    Charge,
+    ImageMode,
+    ImageRequest,
+    InputFile,
     Job,
     JobError,
     JobStatus,
     Lease,
     Phase,
+    RemoteWork,
     RenderRequest,
     RenderSummary,
     Retention,
+    artifact_folder,
+    artifact_key,
     from_document,
     hash_request,
     to_document,
 )
 from shared.schemas import Status
-from tests.jobs import NOON, SUMMARY, VIDEO, plain_job
+from tests.jobs import IMAGE_REQUEST, NOON, REQUEST, SUMMARY, VIDEO, picture_job, plain_job
 
 LEASE_SECONDS = 30
 TOKEN = "t1"
@@ -312,6 +323,25 @@ def test_a_cancel_of_a_job_with_an_expired_lease_ends_it_at_once():
     assert job.lease is None
 
 
+def test_a_deleted_job_ends_as_a_canceled_one_does_and_stays_hidden():
+    assert rules.hide(queued(), now=at(5)).status is JobStatus.CANCELED
+    asked = rules.hide(claim(queued()), now=at(15))
+    assert (asked.status, asked.cancel_requested_at) == (JobStatus.STARTED, at(15))
+    stopped = rules.acknowledge_cancel(asked, token="t1", now=at(20))
+    assert (stopped.status, stopped.hidden_at) == (JobStatus.CANCELED, at(15))
+    assert rules.hide(stopped, now=at(30)).hidden_at == at(15)
+
+
+def test_the_files_of_a_deleted_job_are_removed_soon_whenever_they_came():
+    finished = rules.hide(complete(claim(queued())), now=at(50))
+    too_late = complete(rules.hide(claim(queued()), now=at(15)))
+    for job in (finished, too_late):
+        assert (job.status, job.artifacts, job.leftovers) == (JobStatus.FINISHED, (VIDEO,), True)
+        assert job.due_at == job.finished_at + UPLOAD_GRACE
+        kept = rules.leftovers_removed(job)
+        assert kept.due_at == kept.finished_at + timedelta(seconds=kept.retention.job_seconds)
+
+
 # --- what the sweep does
 
 
@@ -433,9 +463,9 @@ def test_an_ended_job_absorbs_everything():
 
 
 def test_an_unpublished_job_is_due_soon_and_a_published_one_much_later():
-    assert queued().due_at == NOON + rules.PUBLISH_GRACE
+    assert queued().due_at == NOON + PUBLISH_GRACE
     published = rules.mark_published(queued(), now=at(1))
-    assert published.due_at == at(1) + rules.REPUBLISH_AFTER
+    assert published.due_at == at(1) + REPUBLISH_AFTER
 
 
 def test_a_job_in_work_is_due_when_its_lease_expires():
@@ -458,7 +488,7 @@ def test_a_job_that_was_never_tried_is_due_when_it_is_past_retention():
 
 def test_a_job_with_leftovers_is_due_once_no_upload_can_be_under_way_and_then_past_retention():
     failed = rules.fail(claim(queued()), token=TOKEN, error=ERROR, now=at(30))
-    assert failed.due_at == at(30) + rules.UPLOAD_GRACE
+    assert failed.due_at == at(30) + UPLOAD_GRACE
     assert rules.leftovers_removed(failed).due_at == at(30) + timedelta(seconds=1000)
 
 
@@ -470,11 +500,20 @@ moments = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.
 kept_seconds = st.integers(
     24 * 3600, 36_500 * 24 * 3600
 )  # as short and as long as the configuration allows
+image_requests = st.builds(
+    ImageRequest,
+    prompt=texts,
+    model=texts,
+    mode=st.sampled_from(ImageMode),
+    aspect_ratio=st.none() | texts,
+    inputs=st.lists(st.builds(InputFile, key=texts), max_size=2).map(tuple),
+)
 jobs = st.builds(
     Job,
     id=texts,
     owner=texts,
-    request=st.builds(RenderRequest, prompt=texts, model=texts, seed=st.integers(0, 2**63 - 1)),
+    request=st.builds(RenderRequest, prompt=texts, model=texts, seed=st.integers(0, 2**63 - 1))
+    | image_requests,
     created_at=moments,
     retention=st.builds(Retention, artifact_seconds=kept_seconds, job_seconds=kept_seconds),
     idempotency_key=st.none() | texts,
@@ -496,6 +535,15 @@ jobs = st.builds(
         phase_seconds=st.dictionaries(texts, st.floats(0, 1e6), max_size=5),
     ),
     error=st.none() | st.builds(JobError, message=texts),
+    remote=st.none()
+    | st.builds(
+        RemoteWork,
+        gives_up_at=moments,
+        prediction_id=st.none() | texts,
+        heard_at=st.none() | moments,
+        ran=st.booleans(),
+    ),
+    charge=st.none() | st.builds(Charge, given_back_at=st.none() | moments),
 )
 
 
@@ -510,6 +558,26 @@ def test_a_stored_job_reads_back_as_it_was(job):
 def test_a_field_a_newer_version_stored_is_ignored():
     document = to_document(queued()).removesuffix("}") + ',"mood":"sunny"}'
     assert from_document(document) == queued()
+
+
+def test_a_video_stored_before_there_were_pictures_reads_back_as_it_was():
+    fields = json.loads(to_document(queued()))
+    assert "kind" not in fields["request"]
+    for field in ("remote", "charge"):
+        del fields[field]
+    assert from_document(json.dumps(fields)) == queued()
+
+
+def test_the_kind_tells_a_picture_from_a_video_whatever_fields_a_newer_version_added():
+    for job, other in ((queued(), asdict(IMAGE_REQUEST)), (picture_job(), asdict(REQUEST))):
+        fields = json.loads(to_document(job))
+        fields["request"] = {**other, "kind": "video", "mood": "sunny", **fields["request"]}
+        assert from_document(json.dumps(fields)) == job
+    # Not even if it could be read as the other: it would be made as that.
+    fields = json.loads(to_document(queued()))
+    fields["request"] |= {"mode": "edit", "aspect_ratio": None, "inputs": []}
+    with pytest.raises(ValidationError):
+        from_document(json.dumps(fields))
 
 
 def test_a_job_stored_before_there_were_leftovers_has_none():
@@ -545,11 +613,11 @@ def test_another_request_has_another_hash():
 
 def test_every_attempt_of_a_job_stores_its_file_under_the_same_name():
     job = queued()
-    key = rules.artifact_key(job, prefix="videos", name="final_video.mp4")
+    key = artifact_key(job, prefix="videos", name="final_video.mp4")
     assert key == "videos/2026-01/job_1/final_video.mp4"
     again = claim(claim(job), token="t2", seconds=10**7)
-    assert rules.artifact_key(again, prefix="videos", name="final_video.mp4") == key
-    assert rules.artifact_folder(again, prefix="videos") == "videos/2026-01/job_1"
+    assert artifact_key(again, prefix="videos", name="final_video.mp4") == key
+    assert artifact_folder(again, prefix="videos") == "videos/2026-01/job_1"
 
 
 def test_clients_are_told_of_exactly_the_statuses_there_are():

@@ -45,7 +45,8 @@ from shared.job import (
 )
 from shared.lifecycle import Lifecycle
 from shared.messages import Message
-from shared.submission import Submission
+from shared.ports import StoredFile
+from shared.submission import StartingPicture, Submission
 from shared.telemetry import Metrics, configure_logging
 
 PROMPT = "an otter juggling pebbles"
@@ -90,6 +91,12 @@ class FlakyArtifacts(DiskArtifacts):
     """A bucket with files that cannot be removed."""
 
     stuck: frozenset[str] = frozenset()
+    full = False
+
+    def put(self, key: str, source: Path, *, content_type: str) -> StoredFile:
+        if self.full:
+            raise ArtifactStoreUnavailable("the disk is full")
+        return super().put(key, source, content_type=content_type)
 
     def delete(self, key: str) -> None:
         if key in self.stuck:
@@ -696,6 +703,121 @@ def test_two_sweeps_at_once_lose_and_double_nothing(house):
 # --- what is written down
 
 
+# --- a picture to begin with
+
+PICTURE = StartingPicture(content=b"a picture", content_type="image/png", extension="png")
+
+
+def kept_picture(house):
+    return [key for key in house.artifacts.keys("videos") if "first_frame" in key]
+
+
+def test_the_picture_is_there_before_a_worker_is_woken(house, tmp_path):
+    job = house.submit(picture=PICTURE)
+    assert kept_picture(house) == list(job.input_keys)
+    house.artifacts.fetch(job.input_keys[0], tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == b"a picture"
+
+
+def test_a_picture_that_cannot_be_kept_leaves_no_job(house):
+    house.artifacts.full = True
+    with pytest.raises(ArtifactStoreUnavailable):
+        house.submit(picture=PICTURE, idempotency_key="k")
+    assert sum(house.store.counts().values()) == 0
+    assert house.messages() == []
+    house.artifacts.full = False
+    assert house.submit(picture=PICTURE, idempotency_key="k").status is JobStatus.QUEUED
+
+
+def test_the_picture_of_a_video_that_nobody_began_goes_with_the_sweep(house):
+    job = house.submit(picture=PICTURE)
+    house.lifecycle.cancel(job.id, owner="ada")
+    house.clock.advance(60)
+    house.lifecycle.sweep()
+    assert not kept_picture(house)
+
+
+# --- delete and list
+
+
+def test_a_deleted_video_is_gone_with_its_files_and_its_key_is_used_up(house):
+    submitted = house.submit(idempotency_key="k")
+    job = house.lifecycle.claim(submitted.id, worker="w1")
+    clip = house.stored_clip(job)
+    house.lifecycle.complete(job.id, token=job.lease.token, artifacts=(clip,), summary=SUMMARY)
+    house.lifecycle.delete(job.id, owner="ada")
+    assert not house.artifacts.keys("videos")
+    for call in (house.lifecycle.get, house.lifecycle.cancel, house.lifecycle.delete):
+        with pytest.raises(JobNotFound):
+            call(job.id, owner="ada")
+    with pytest.raises(IdempotencyConflict, match="a deleted video"):
+        house.submit(idempotency_key="k")
+    assert house.store.get(job.id).status is JobStatus.FINISHED
+    house.clock.advance(31 * DAY_SECONDS)
+    assert house.lifecycle.sweep().forgotten == 1
+
+
+def test_another_owners_video_cannot_be_deleted(house):
+    job = house.finished()
+    with pytest.raises(JobNotFound):
+        house.lifecycle.delete(job.id, owner="bob")
+    assert house.lifecycle.get(job.id, owner="ada").artifacts
+
+
+def test_a_queued_video_that_is_deleted_is_never_rendered(house):
+    job = house.submit()
+    house.lifecycle.delete(job.id, owner="ada")
+    assert house.ended(JobStatus.CANCELED) == 1
+    with pytest.raises(JobAlreadyTerminal):
+        house.lifecycle.claim(job.id, worker="w1")
+
+
+def test_a_running_video_that_is_deleted_is_stopped_and_what_came_too_late_is_removed(house):
+    canceled, finished = house.claimed(), house.claimed()
+    for job in (canceled, finished):
+        house.lifecycle.delete(job.id, owner="ada")
+        heard = house.lifecycle.heartbeat(job.id, token=job.lease.token)
+        assert heard.cancel_requested_at is not None
+    house.lifecycle.acknowledge_cancel(canceled.id, token=canceled.lease.token)
+    clip = house.stored_clip(finished)
+    house.lifecycle.complete(
+        finished.id, token=finished.lease.token, artifacts=(clip,), summary=SUMMARY
+    )
+    house.clock.advance(60)
+    assert house.lifecycle.sweep().tidied == 2
+    assert not house.artifacts.keys("videos")
+
+
+def test_files_that_cannot_be_removed_at_once_are_removed_by_the_sweep(house):
+    job = house.finished()
+    house.artifacts.stuck = frozenset({job.artifacts[0].key})
+    house.lifecycle.delete(job.id, owner="ada")
+    assert house.artifacts.keys("videos")
+    house.artifacts.stuck = frozenset()
+    house.clock.advance(60)
+    assert house.lifecycle.sweep().tidied == 1
+    assert not house.artifacts.keys("videos")
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_deleted_videos_leave_no_holes_in_the_pages_of_a_list(house, newest_first):
+    ids = []
+    for _ in range(9):
+        house.clock.advance(1)
+        ids.append(house.submit().id)
+    deleted = [ids[0], ids[3], ids[4], ids[5], ids[8]]
+    for job_id in deleted:
+        house.lifecycle.delete(job_id, owner="ada")
+    left = [job_id for job_id in ids if job_id not in deleted]
+    seen, after, more = [], None, True
+    while more:
+        page = house.lifecycle.list("ada", limit=2, after=after, newest_first=newest_first)
+        seen += [job.id for job in page.jobs]
+        after, more = page.jobs[-1].id, page.has_more
+    assert seen == (left[::-1] if newest_first else left)
+    assert not house.lifecycle.list("bob", limit=2).jobs
+
+
 @pytest.fixture
 def log_lines(monkeypatch) -> Iterator[Callable[[], list[dict]]]:
     root, stream = logging.getLogger(), io.StringIO()
@@ -736,3 +858,27 @@ def test_the_log_tells_a_jobs_whole_life_and_never_its_prompt(house, log_lines):
     assert told[2]["generation_time_seconds"] == 2.0
     assert told[5]["code"] == "backend_unavailable"
     assert told[5]["trace"] == "a" * 32
+
+
+def test_the_log_tells_what_a_job_has_waited_and_cost(house, log_lines):
+    job = house.submit()
+    house.clock.advance(3)
+    token = house.lifecycle.claim(job.id, worker="w1").lease.token
+    house.lifecycle.release(job.id, token=token)
+    house.clock.advance(1)
+    token = house.lifecycle.claim(job.id, worker="w2").lease.token
+    house.clock.advance(6)
+    on_an_l4 = replace(SUMMARY, device="NVIDIA L4", generation_seconds=40.0)
+    house.lifecycle.complete(job.id, token=token, artifacts=(), summary=on_an_l4)
+    claims = [line for line in log_lines() if line["message"] == "job claimed"]
+    (end,) = [line for line in log_lines() if line["message"] == "job ended"]
+    assert [line["queue_seconds"] for line in claims] == [3, None]
+    assert end["total_seconds"] == 10
+    assert end["cost_usd"] == pytest.approx(0.0116)
+    assert house.metric("cost_usd_total", model=MODEL) == pytest.approx(0.0116)
+
+
+def test_a_device_without_a_price_costs_nobody_knows_what(house, log_lines):
+    house.finished()
+    assert log_lines()[-1]["cost_usd"] is None
+    assert house.metric("cost_usd_total", model=MODEL) == 0

@@ -59,7 +59,8 @@ def test_the_configured_account_is_let_in(caller_check, google):
         ({"iss": None}, "another issuer"),
         pytest.param({"exp": int(time.time()) - 60}, "not a valid token", id="expired"),
         ({"exp": None}, "not a valid token"),
-        pytest.param({"iat": int(time.time()) + 600}, "not a valid token", id="of the future"),
+        # Much later, for the tests before it may take a while.
+        pytest.param({"iat": int(time.time()) + 86_400}, "not a valid token", id="of the future"),
         ({"iat": "now"}, "not a valid token"),
     ],
     ids=str,
@@ -117,6 +118,61 @@ def test_a_check_that_checks_nothing_is_not_made():
     for audience, account in (("", ACCOUNT), (AUDIENCE, "")):
         with pytest.raises(ValueError, match="name the audience"):
             CallerCheck(audience=audience, service_account=account)
+
+
+# --- behind Cloud Run's own check, which takes signatures away
+
+
+def without_signature(token: str) -> str:
+    header, claims, _ = token.split(".")
+    return f"Bearer {header}.{claims}.SIGNATURE_REMOVED_BY_GOOGLE"
+
+
+@pytest.fixture
+def behind_cloud_run(google):
+    return CallerCheck(
+        audience=AUDIENCE,
+        service_account=ACCOUNT,
+        certificates_url=google.certificates_url,
+        checked_by_cloud_run=True,
+    )
+
+
+def test_a_signature_that_cloud_run_has_checked_is_not_missed(behind_cloud_run, google):
+    behind_cloud_run.check(without_signature(google.token()))
+
+
+def test_where_cloud_run_checks_nobody_it_is_missed(caller_check, google):
+    assert "not a valid token" in refused(caller_check, without_signature(google.token()))
+
+
+@pytest.mark.parametrize(
+    ("claims", "reason"),
+    [
+        ({"aud": "https://another.example.com"}, "another audience"),
+        ({"aud": None}, "another audience"),
+        ({"email": "another@demo.iam.gserviceaccount.com"}, "another account"),
+        ({"email_verified": False}, "not verified"),
+        ({"iss": "https://accounts.example.com"}, "another issuer"),
+        pytest.param({"exp": int(time.time()) - 60}, "expired", id="expired"),
+        ({"exp": None}, "expired"),
+        ({"exp": "9999999999"}, "expired"),
+    ],
+    ids=str,
+)
+def test_whose_token_it_is_still_counts(behind_cloud_run, google, claims, reason):
+    assert reason in refused(behind_cloud_run, without_signature(google.token(**claims)))
+
+
+def test_a_signature_that_is_there_must_be_googles(behind_cloud_run, google):
+    behind_cloud_run.check(f"Bearer {google.token()}")
+    forged = google.token(signer=google.other_signer)
+    assert "not a valid token" in refused(behind_cloud_run, f"Bearer {forged}")
+
+
+def test_garbage_without_a_signature_is_refused(behind_cloud_run):
+    for garbage in ("", "x", "x.y", "e30.e30", "e30.W10"):
+        refused(behind_cloud_run, f"Bearer {garbage}.SIGNATURE_REMOVED_BY_GOOGLE")
 
 
 # --- certificates

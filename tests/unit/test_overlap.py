@@ -52,7 +52,7 @@ def has_taken_all_steps(command):
     return Progress(
         job_id=command.job_id,
         phase="generation",
-        fraction=steps / (steps + 1),
+        fraction=steps / (steps + 2),  # to be decoded and encoded
         step=steps,
         steps=steps,
     )
@@ -133,7 +133,7 @@ def test_a_clip_canceled_while_it_is_finished_leaves_the_next_one_running(proces
     process.send(Cancel(job_id=held.job_id))
 
     assert endings(process, 1) == [RenderCanceled(job_id=held.job_id)]
-    assert list(held.work_dir.iterdir()) == []
+    assert [file.name for file in held.work_dir.iterdir()] == ["plan.json"]
     process.send(Cancel(job_id=stuck.job_id))  # It is still there to be canceled.
     assert endings(process, 1) == [RenderCanceled(job_id=stuck.job_id)]
 

@@ -1,95 +1,32 @@
 import itertools
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from services.gpu_worker.backends import find_backend
-from services.gpu_worker.pipeline.plan import make_plan
-from services.gpu_worker.pipeline.run import denoise
-from services.gpu_worker.pipeline.segments import denoise_segments
 from services.gpu_worker.pipeline.watcher import RenderCanceled
-from services.gpu_worker.protocol import Render
 from shared.errors import ModelUnavailable
-
-PROMPT = "an elephant with a secret"
-
-
-class FakeModel:
-    """Renders grey frames that get brighter, and tells the watcher what a real model would."""
-
-    device = "cpu"
-
-    def __init__(self):
-        self.segments = []
-        self.decoded = []
-        self.steps_begun = 0
-
-    def denoise(self, segment, watcher):
-        self.segments.append(segment)
-        watcher.text_encoded()
-        for step in range(1, segment.steps + 1):
-            self.steps_begun += 1
-            watcher.step_done(step, segment.steps)
-        return FakeLatents(segment, self)
-
-
-class FakeLatents:
-    def __init__(self, segment, model):
-        self._segment = segment
-        self._model = model
-
-    def decode(self, watcher):
-        self._model.decoded.append(self._segment)
-        for fraction in (0.5, 1.0):
-            watcher.decoded(fraction)
-        segment = self._segment
-        shades = np.linspace(0, 255, segment.frames).astype(np.uint8)
-        shape = (segment.frames, segment.size.height, segment.size.width, 3)
-        return np.broadcast_to(shades[:, None, None, None], shape).copy()
-
-
-class Notebook:
-    """A watcher that writes everything down, and wants no more at a given moment."""
-
-    def __init__(self, *, cancel_at=None):
-        self.reports = []
-        self.lines = []
-        self._cancel_at = cancel_at
-
-    def progress(self, phase, fraction, *, step=None, steps=None):
-        self.reports.append((phase, fraction, step, steps))
-
-    def log(self, text):
-        self.lines.append(text)
-
-    def cancel_requested(self):
-        return self._cancel_at is not None and self.reports[-1:] == [self._cancel_at]
-
-
-def run(command, model, watcher, **options):
-    """Both halves of a render, one after the other."""
-    return denoise(command, model, watcher, **options).finish()
+from tests.unit.production_under_test import (
+    PROMPT,
+    FakeModel,
+    Notebook,
+    first_half,
+    ordered,
+    run,
+)
 
 
 @pytest.fixture
 def command(tmp_path):
-    return Render(
-        job_id="job-1",
-        prompt=PROMPT,
-        negative_prompt="no tigers",
-        seed=3,
-        frames=9,
-        fps=16,
-        native_width=32,
-        native_height=16,
-        output_width=64,
-        output_height=32,
-        steps=3,
-        guidance_scale=5.0,
-        flow_shift=3.0,
-        work_dir=tmp_path,
-    )
+    return ordered(tmp_path)
+
+
+def files_in(folder):
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def worked_with(folder):
+    """The parts, of which the files are made."""
+    return {folder / "plan.json", folder / "segments" / "1.mp4"}
 
 
 def test_a_command_becomes_three_files_in_the_work_directory(command, tmp_path):
@@ -100,7 +37,7 @@ def test_a_command_becomes_three_files_in_the_work_directory(command, tmp_path):
         "poster": "poster.jpg",
         "spritesheet": "spritesheet.jpg",
     }
-    assert {file.path for file in rendered.files} == set(tmp_path.iterdir())
+    assert {file.path for file in rendered.files} == files_in(tmp_path) - worked_with(tmp_path)
     assert (rendered.job_id, rendered.frames, rendered.fps) == ("job-1", 9, 16)
     video = rendered.files[0]
     assert (video.content_type, video.width, video.height) == ("video/mp4", 64, 32)
@@ -141,18 +78,19 @@ def test_every_phase_is_walked_from_0_to_1_and_never_back(command):
         assert (fractions[0], fractions[-1]) == (0.0, 1.0)
 
 
-def test_steps_are_counted_and_decoding_is_the_last_stretch(command):
+def test_steps_are_counted_and_decoding_and_encoding_are_the_last_stretch(command):
     notebook = Notebook()
 
     run(command, FakeModel(), notebook)
 
     generation = [report for report in notebook.reports if report[0] == "generation"]
-    assert generation[1:6] == [
-        ("generation", 1 / 4, 1, 3),
-        ("generation", 2 / 4, 2, 3),
-        ("generation", 3 / 4, 3, 3),
-        ("generation", 3.5 / 4, 3, 3),
-        ("generation", 1.0, 3, 3),
+    assert generation[1:7] == [
+        ("generation", 1 / 5, 1, 3),
+        ("generation", 2 / 5, 2, 3),
+        ("generation", 3 / 5, 3, 3),
+        ("generation", 3.5 / 5, 3, 3),
+        ("generation", 4 / 5, 3, 3),
+        ("generation", (4 + 1 / 9) / 5, 3, 3),
     ]
 
 
@@ -164,15 +102,15 @@ def test_each_phase_is_timed(command):
     assert list(rendered.phase_seconds) == ["plan", "keyframes", "generation", "stitch"]
     assert rendered.phase_seconds["plan"] == 1.0
     # The clock was looked at in between: in the first half once for the segment and once a step, in
-    # the second one when the decoding began and when it ended.
-    assert rendered.phase_seconds["generation"] == 5.0 + 3.0
+    # the second one when the decoding began, when it ended, and when all was encoded.
+    assert rendered.phase_seconds["generation"] == 5.0 + 4.0
 
 
 def test_the_wait_between_the_halves_is_in_no_phases_time(command):
     now = 0.0
     notebook = Notebook()
 
-    clip = denoise(command, FakeModel(), notebook, clock=lambda: now)
+    clip = first_half(command, FakeModel(), notebook, clock=lambda: now)
     now = 100.0  # another clip was being finished
     rendered = clip.finish()
 
@@ -183,17 +121,17 @@ def test_the_wait_between_the_halves_is_in_no_phases_time(command):
 def test_the_first_half_takes_every_step_and_decodes_and_writes_nothing(command, tmp_path):
     model, notebook = FakeModel(), Notebook()
 
-    denoise(command, model, notebook)
+    first_half(command, model, notebook)
 
     assert model.steps_begun == command.steps
-    assert notebook.reports[-1] == ("generation", 3 / 4, 3, 3)
+    assert notebook.reports[-1] == ("generation", 3 / 5, 3, 3)
     assert not model.decoded
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) <= worked_with(tmp_path)
 
 
 def test_the_second_half_asks_the_model_for_no_more_steps(command):
     model = FakeModel()
-    clip = denoise(command, model, Notebook())
+    clip = first_half(command, model, Notebook())
     steps_begun = model.steps_begun
 
     clip.finish()
@@ -204,25 +142,13 @@ def test_the_second_half_asks_the_model_for_no_more_steps(command):
 
 def test_a_cancel_between_the_halves_is_heard_before_anything_is_decoded(command, tmp_path):
     model = FakeModel()
-    clip = denoise(command, model, Notebook(cancel_at=("generation", 3 / 4, 3, 3)))
+    clip = first_half(command, model, Notebook(cancel_at=("generation", 3 / 5, 3, 3)))
 
     with pytest.raises(RenderCanceled):
         clip.finish()
 
     assert not model.decoded
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_segments_are_shown_in_their_order(command):
-    segments = [replace(make_plan(command).segments[0], seed=seed) for seed in (7, 8)]
-    plan = replace(make_plan(command), segments=tuple(segments))
-    model = FakeModel()
-
-    denoised = denoise_segments(plan, model, Notebook(), clock=lambda: 0.0)
-    for segment in denoised:
-        segment.decode()
-
-    assert [segment.seed for segment in model.decoded] == [7, 8]
+    assert files_in(tmp_path) <= worked_with(tmp_path)
 
 
 def test_the_log_tells_the_story_without_prompt_or_path(command, tmp_path):
@@ -231,17 +157,20 @@ def test_the_log_tells_the_story_without_prompt_or_path(command, tmp_path):
     run(command, FakeModel(), notebook, clock=lambda: 0.0)
 
     log = "\n".join(notebook.lines)
-    assert "plan: 1 segment, 9 frames at 16 fps, 3 steps (3 guided) at 32x16, shown at 64x32" in log
+    assert "plan: 1 segment of 9 frames at 16 fps, 3 steps (3 guided), 32x16, shown at 64x32" in log
     assert "keyframes: none needed" in log
     assert "step 2/3 (0.00 s)" in log
-    assert "stitch: 9 frames encoded" in log
+    assert "9 frames encoded (0.00 s)" in log
+    assert "stitch: 9 frames as they are" in log
+    for phase in ("plan", "keyframes", "generation", "stitch"):
+        assert f"{phase}: done in 0.00 s" in notebook.lines
     assert not any(word in log for word in ("elephant", "tigers", str(tmp_path)))
 
 
 def test_the_prompt_does_not_leak_through_a_repr(command):
     model = FakeModel()
 
-    clip = denoise(command, model, Notebook())
+    clip = first_half(command, model, Notebook())
 
     for text in (repr(model.segments), repr(clip)):
         assert "elephant" not in text
@@ -252,25 +181,27 @@ def test_the_prompt_does_not_leak_through_a_repr(command):
     "moment",
     [
         ("plan", 1.0, None, None),
-        ("generation", 2 / 4, 2, 3),
-        ("generation", 3.5 / 4, 3, 3),
-        ("stitch", 4 / 9, None, None),
+        ("generation", 2 / 5, 2, 3),
+        ("generation", 3.5 / 5, 3, 3),
+        ("generation", (4 + 4 / 9) / 5, 3, 3),
+        ("stitch", 0.6 * 4 / 9, None, None),
     ],
     ids=[
         "before the model",
         "between steps",
         "while decoding",
         "while encoding",
+        "while joining",
     ],
 )
-def test_a_cancel_is_heard_at_once_and_leaves_no_files(command, tmp_path, moment):
+def test_a_cancel_is_heard_at_once_and_leaves_nothing_half_done(command, tmp_path, moment):
     notebook = Notebook(cancel_at=moment)
 
     with pytest.raises(RenderCanceled):
         run(command, FakeModel(), notebook)
 
     assert notebook.reports[-1] == moment
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) <= worked_with(tmp_path)
 
 
 def test_a_cancel_while_the_prompt_is_read_is_heard_before_the_first_step(command):
@@ -285,11 +216,11 @@ def test_a_cancel_while_the_prompt_is_read_is_heard_before_the_first_step(comman
 
 def test_a_cancel_after_the_last_frame_makes_no_pictures_any_more(command, tmp_path):
     with pytest.raises(RenderCanceled):
-        run(command, FakeModel(), Notebook(cancel_at=("stitch", 1.0, None, None)))
+        run(command, FakeModel(), Notebook(cancel_at=("stitch", 0.6, None, None)))
 
-    assert [path.name for path in tmp_path.iterdir()] == ["final_video.mp4"]
+    assert files_in(tmp_path) - worked_with(tmp_path) == {tmp_path / "final_video.mp4"}
 
 
 def test_a_backend_that_is_not_here_is_said_to_be_so():
-    with pytest.raises(ModelUnavailable, match="veo3"):
-        find_backend("veo3")
+    with pytest.raises(ModelUnavailable, match="sora"):
+        find_backend("sora")

@@ -55,7 +55,8 @@ def test_it_loads_and_then_renders_what_it_is_told(load, order, tmp_path):
     assert isinstance(rendered, Rendered)
     assert all(event.job_id == render.job_id for event in events)
     assert {type(event) for event in reports} == {Progress, LogLine, Denoised}
-    assert {file.path for file in rendered.files} == set(render.work_dir.iterdir())
+    files = {path for path in render.work_dir.iterdir() if path.is_file()}
+    assert {file.path for file in rendered.files} == files - {render.work_dir / "plan.json"}
 
 
 def test_the_same_order_gives_the_same_file(loaded, order):
@@ -73,7 +74,7 @@ def test_a_cancel_stops_a_render_between_two_steps_and_the_next_one_goes_well(lo
     endless, next_one = order(steps=1000), order()
     loaded.send(endless)
     while loaded.next_event() != Progress(
-        job_id=endless.job_id, phase="generation", fraction=3 / 1001, step=3, steps=1000
+        job_id=endless.job_id, phase="generation", fraction=3 / 1002, step=3, steps=1000
     ):
         pass
 
@@ -81,7 +82,7 @@ def test_a_cancel_stops_a_render_between_two_steps_and_the_next_one_goes_well(lo
 
     assert loaded.events_until(*ENDINGS)[-1] == RenderCanceled(job_id=endless.job_id)
     assert isinstance(loaded.events_until(*ENDINGS)[-1], Rendered)
-    assert list(endless.work_dir.iterdir()) == []
+    assert [path.name for path in endless.work_dir.iterdir()] == ["plan.json"]
 
 
 def test_a_render_canceled_while_it_waits_is_ended_at_once_and_not_begun(loaded, order):
@@ -127,7 +128,7 @@ def job_ids_of(events):
 
 
 def files_of(command):
-    return {path.name: path.read_bytes() for path in command.work_dir.iterdir()}
+    return {path.name: path.read_bytes() for path in command.work_dir.rglob("*") if path.is_file()}
 
 
 def test_a_cancel_for_another_job_or_an_old_attempt_changes_nothing(loaded, order):
@@ -207,16 +208,16 @@ def test_what_libraries_print_does_not_get_into_the_channel(load, order, tmp_pat
             """
             import os, subprocess, sys
             from services.gpu_worker import render_process
-            quiet_denoise = render_process.denoise
+            quiet_begin = render_process.begin
 
-            def noisy_denoise(*arguments):
+            def noisy_begin(*arguments, **options):
                 print("noise from print")
                 sys.stdout.flush()
                 os.write(1, b"noise from a C library\\n")
                 subprocess.run(["sh", "-c", "cat; echo noise from a child"], check=True)
-                return quiet_denoise(*arguments)
+                return quiet_begin(*arguments, **options)
 
-            render_process.denoise = noisy_denoise
+            render_process.begin = noisy_begin
             sys.exit(render_process.main())
             """
         )
@@ -239,10 +240,10 @@ def test_a_traceback_goes_to_standard_error_without_the_prompt(load, order, tmp_
             import sys
             from services.gpu_worker import render_process
 
-            def failing_denoise(command, *_):
+            def failing_begin(command, *_, **__):
                 raise ValueError(f"cannot make sense of {command.prompt!r}")
 
-            render_process.denoise = failing_denoise
+            render_process.begin = failing_begin
             sys.exit(render_process.main())
             """
         )
@@ -275,11 +276,11 @@ def test_a_render_without_memory_says_so(load, order, tmp_path, error):
             import sys
             from services.gpu_worker import render_process
 
-            def hungry_denoise(*_):
+            def hungry_begin(*_, **__):
                 import torch
                 raise {error}
 
-            render_process.denoise = hungry_denoise
+            render_process.begin = hungry_begin
             sys.exit(render_process.main())
             """
         )
@@ -309,8 +310,9 @@ def test_a_line_that_is_no_command_ends_it(tmp_path, first):
         assert "no command" in (tmp_path / "stderr").read_text()
 
 
-def test_nothing_heavy_is_imported_before_a_model_is_ordered():
-    program = "import sys, services.gpu_worker.render_process; print('torch' in sys.modules)"
+@pytest.mark.parametrize("library", ["torch", "httpx"])
+def test_nothing_heavy_is_imported_before_a_model_is_ordered(library):
+    program = f"import sys, services.gpu_worker.render_process; print({library!r} in sys.modules)"
 
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True

@@ -75,11 +75,11 @@ def test_files_go_before_their_job_and_a_younger_job_keeps_both(api, files):
     old = api.finished()
     api.clock.advance(DAY_SECONDS)
     young = api.finished()
-    assert len(files()) == 4
+    assert len(files()) == 6
 
     api.clock.advance(6 * DAY_SECONDS)
     assert sweep(api) == SweepReport(expired=1)
-    assert len(files()) == 2
+    assert len(files()) == 3
     assert all(young in key for key in files())
     assert api.wiring.store.get(old).status is JobStatus.FINISHED
 
@@ -166,7 +166,7 @@ def test_a_killed_workers_upload_becomes_the_next_attempts_result(api, files, up
     api.worker.render_next()
     api.clock.advance(GRACE_SECONDS)
     assert not sweep(api)
-    assert len(files()) == 2
+    assert len(files()) == 3
 
 
 def test_what_is_uploaded_after_all_that_goes_with_the_job(api, files, upload):
@@ -319,7 +319,7 @@ def test_a_sweep_killed_at_any_moment_loses_nothing_and_the_next_one_mends_it(tm
             house.assert_swept()
         if not at.happened:
             break
-    assert moment == 19  # 9 changes, before and after each
+    assert moment == 21  # 10 changes, before and after each
 
 
 def test_a_second_sweep_at_any_moment_of_the_first_does_no_harm(tmp_path):

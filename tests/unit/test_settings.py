@@ -38,3 +38,15 @@ def test_workers_of_one_cloud_run_revision_have_different_names():
     names = {read_settings(environment).instance for _ in range(3)}
     assert len(names) == 3
     assert all(name.startswith("worker-00007-abc-") for name in names)
+
+
+def test_the_port_is_that_of_cloud_run_or_nobodys():
+    assert read_settings({"PORT": "8081"}).port == 8081
+    assert read_settings({}).port is None
+    assert read_settings({"PORT": ""}).port is None
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "eighty", "-1", "²"])
+def test_a_port_that_is_none_is_refused_by_the_variables_name(port):
+    with pytest.raises(ConfigurationError, match="PORT: must be 1 to 65535"):
+        read_settings({"PORT": port})

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.admission import AdmissionLimits
 from shared.errors import QueueFull, StoreUnavailable
-from shared.job import Job, mark_published
+from shared.job import Job, JobStatus
 from shared.messages import Message
-from tests.jobs import plain_job
+from shared.transitions import mark_published
+from tests.jobs import picture_job
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
@@ -36,6 +38,8 @@ EVERY_LIMIT = AdmissionLimits(
     queued_per_owner=9,
     in_flight_per_owner=9,
     submissions_per_minute_per_owner=9,
+    images_in_flight_per_owner=9,
+    images_per_month_per_owner=9,
 )
 
 
@@ -51,7 +55,7 @@ def database(tmp_path) -> Iterator[Database]:
 
 @pytest.fixture
 def job() -> Job:
-    return plain_job(idempotency_key="once")
+    return picture_job(idempotency_key="once")
 
 
 def add(database: Database, number: int) -> None:
@@ -284,16 +288,37 @@ def test_no_query_over_jobs_reads_or_sorts_them_all(tmp_path, job):
         jobs.update(job.id, partial(mark_published, now=job.created_at))
         jobs.append_log(job.id, ["line"], now=job.created_at)
         jobs.tail_log(job.id, tail=10)
-        jobs.list(job.owner, limit=10)
-        jobs.list(job.owner, limit=10, before=job.created_at)
+        jobs.read_log(job.id, after=1, limit=10)
+        for newest_first, after in product((True, False), (None, job.id)):
+            for statuses in (None, [JobStatus.QUEUED], list(JobStatus)):
+                jobs.list(
+                    job.owner,
+                    kind="image",
+                    limit=10,
+                    after=after,
+                    newest_first=newest_first,
+                    statuses=statuses,
+                )
         jobs.due(job.created_at, limit=10)
         jobs.counts()
         jobs.ended_since(job.created_at, model=job.request.model)
         jobs.ended_since(job.created_at, owner=job.owner)
+        jobs.queued_before(job.request.model, [job.created_at])
+        jobs.used(job.owner, "2026-01")
         jobs.delete(job.id)
-    assert len(found) >= 16
+    assert len(found) >= 30
+    of_pages = [steps for steps in found.values() if "jobs_pages" in steps]
+    assert len(of_pages) == 12
+    assert all("(owner=? AND <expr>=?" in steps for steps in of_pages)
+    # From the job before on, and not from the first.
+    assert sum("(created_at,id)" in steps for steps in of_pages) == 6
+    counts = [statement for statement in found if "count(*)" in statement]
+    (images,) = [found[statement] for statement in counts if "request.kind" in statement]
+    assert "jobs_images_of_owner (owner=? AND status=?)" in images  # no video is read
     counting = [steps for statement, steps in found.items() if "GROUP BY" in statement]
     assert counting == ["SCAN jobs USING COVERING INDEX jobs_status"]
+    (waiting,) = [found[statement] for statement in counts if "created_at <" in statement]
+    assert "jobs_queued_of_model_in_order (<expr>=? AND created_at<?)" in waiting
     ended = [steps for statement, steps in found.items() if "julianday" in statement]
     assert len(ended) == 2
     assert all("<expr>>?" in steps for steps in ended)  # by the moment, not by the model alone
@@ -320,10 +345,25 @@ def test_the_jobs_of_a_file_from_before_there_were_limits_count(tmp_path, job):
     with closing(SqliteJobs(file)) as jobs:
         jobs.admit(job)
     with closing(sqlite3.connect(file)) as connection:
-        for index in ("queued_of_model", "owner_status", "ended_of_model", "ended_of_owner"):
+        for index in (
+            "queued_of_model_in_order",
+            "owner_status",
+            "ended_of_model",
+            "ended_of_owner",
+        ):
             connection.execute(f"DROP INDEX jobs_{index}")
     with closing(SqliteJobs(file)) as jobs, pytest.raises(QueueFull):
         jobs.admit(replace(job, id="job_2", idempotency_key=None), EVERY_LIMIT)
+
+
+def test_the_jobs_of_a_file_from_before_there_were_pages_are_listed(tmp_path, job):
+    file = tmp_path / "jobs.sqlite3"
+    with closing(SqliteJobs(file)) as jobs:
+        jobs.admit(job)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("DROP INDEX jobs_pages")
+    with closing(SqliteJobs(file)) as jobs:
+        assert list(jobs.list(job.owner, kind="image", limit=1).jobs) == [job]
 
 
 def test_no_query_over_messages_reads_or_sorts_them_all(tmp_path):

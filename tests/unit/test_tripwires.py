@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_an_armed_point_ends_the_process_once(wires, wiring, tmp_path):
     assert submit_in_a_process(tmp_path) == -signal.SIGKILL
     assert wires.has_fired(Point.ADMITTED)
     assert not wires.has_fired(Point.ADMITTED)
-    (job,) = wiring.store.list("ada", limit=10)
+    (job,) = wiring.store.list("ada", kind="video", limit=10).jobs
     assert job.published_at is None
     assert submit_in_a_process(tmp_path) == 0
 
@@ -62,7 +63,7 @@ def test_an_armed_point_ends_the_process_once(wires, wiring, tmp_path):
 def test_after_the_publish_the_message_is_out_and_the_job_does_not_know(wires, wiring, tmp_path):
     wires.arm(Point.PUBLISHED, Action.KILL)
     assert submit_in_a_process(tmp_path) == -signal.SIGKILL
-    (job,) = wiring.store.list("ada", limit=10)
+    (job,) = wiring.store.list("ada", kind="video", limit=10).jobs
     assert job.published_at is None
     assert wiring.queue.receive(["render-gpu"], wait_seconds=0).message.job_id == job.id
 
@@ -93,6 +94,16 @@ def test_a_worker_that_acts_on_its_own_job_is_not_noted(wires, wiring):
     wiring.lifecycle.heartbeat(job.id, token=token)
     wiring.lifecycle.release(job.id, token=token)
     wiring.lifecycle.claim(job.id, worker="w2")
+    assert wires.breaches() == []
+
+
+def test_who_claims_a_canceled_job_of_a_silent_worker_may_end_it(wires, wiring):
+    job = submit(wiring)
+    wiring.lifecycle.claim(job.id, worker="w1")
+    wiring.lifecycle.cancel(job.id, owner=job.owner)
+    an_hour_later = wiring.lifecycle.now() + timedelta(hours=1)
+    later = replace(wiring.lifecycle, now=lambda: an_hour_later)
+    assert later.claim(job.id, worker="w2").status == "canceled"
     assert wires.breaches() == []
 
 

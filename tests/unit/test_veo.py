@@ -8,8 +8,8 @@ from PIL import Image
 
 from services.emulators.vertex import API_KEY, PROJECT, vertex_server
 from services.emulators.vertex_script import Failed
-from services.gpu_worker.backends.still import Still
 from services.gpu_worker.backends.veo import Done, OperationLost, Pending, Veo, VeoRequest
+from shared.adapters.vertex.still import Still
 from shared.errors import (
     BackendUnavailable,
     InvalidRequest,
@@ -190,12 +190,13 @@ def test_a_refused_duration_names_those_that_can_be_had(veo):
 
 def test_a_last_frame_needs_another_model_than_veo_3_0(server, veo):
     frame = still("red")
+    older = replace(REQUEST, model="veo-3.0-generate-001")
     with pytest.raises(ModelUnavailable, match=r"vertex\.veo_model"):
-        veo.submit(replace(REQUEST, first_frame=frame, last_frame=frame))
+        veo.submit(replace(older, first_frame=frame, last_frame=frame))
     assert server.script.asked == []
 
 
-def test_an_image_is_a_png_or_a_jpeg():
+def test_an_image_is_a_png_a_jpeg_or_a_webp():
     with pytest.raises(InvalidRequest):
         Still.of(b"GIF89a")
 
@@ -228,6 +229,7 @@ def test_an_answer_without_an_operation_is_tried_once_more(server, veo, told, bo
         {"done": True, "response": {"videos": [None]}},
         {"done": True, "response": {"videos": [{"gcsUri": "https://elsewhere/clip.mp4"}]}},
         {"done": True, "response": {"videos": [{"bytesBase64Encoded": "%"}]}},
+        {"done": True, "response": {"videos": [{"bytesBase64Encoded": "Tm90IGEgY2xpcC4="}]}},
         {"done": "perhaps"},
     ],
 )

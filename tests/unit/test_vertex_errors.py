@@ -7,9 +7,9 @@ import pytest
 
 from services.emulators.vertex import API_KEY, PROJECT, vertex_server
 from services.emulators.vertex_script import Failed, Filtered
-from services.gpu_worker.backends.still import Still
 from services.gpu_worker.backends.veo import Done, OperationLost, Veo
-from services.gpu_worker.backends.vertex import Vertex, VertexAccess
+from shared.adapters.vertex.connection import Vertex, VertexAccess
+from shared.adapters.vertex.still import Still
 from shared.errors import BackendUnavailable, ModelUnavailable, PromptRefused
 from tests.unit.vertex_under_test import (
     POLL,
@@ -77,11 +77,11 @@ def test_a_prompt_that_is_filtered_at_once_is_the_requesters(server, veo):
 @pytest.mark.parametrize(
     ("error", "names"),
     [
-        ((400, "INVALID_ARGUMENT", "API_KEY_INVALID"), "vertex.api_key"),
-        ((400, "FAILED_PRECONDITION", None), "vertex.api_key"),
+        ((400, "INVALID_ARGUMENT", "API_KEY_INVALID"), "vertex.api_key_file"),
+        ((400, "FAILED_PRECONDITION", None), "vertex.api_key_file"),
         ((401, "UNAUTHENTICATED", None), "vertex.credentials_file"),
         ((403, "PERMISSION_DENIED", "SERVICE_DISABLED"), "roles/aiplatform.user"),
-        ((501, "UNIMPLEMENTED", None), "the model's name"),
+        ((501, "UNIMPLEMENTED", None), "vertex.veo_model, planner or image_generation_model"),
     ],
 )
 def test_what_the_operator_must_mend_says_what_and_is_not_tried_again(

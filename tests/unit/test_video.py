@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.gpu_worker.engine.video import encode_video, save_poster, save_spritesheet
+from services.gpu_worker.engine.video import encode_video
 from shared.catalog import Size
 from shared.errors import InvalidRequest
+from tests.unit.films import moving_bar
 
 REPOSITORY = Path(__file__).parents[2]
 FPS = 16
@@ -20,14 +21,7 @@ SIZE = Size(208, 120)
 
 @pytest.fixture(scope="module")
 def frames():
-    """Seventeen frames of a smooth gradient with a bright bar that moves to the right."""
-    height, width = 60, 104
-    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
-    clip = np.empty((17, height, width, 3), np.uint8)
-    for index, frame in enumerate(clip):
-        frame[...] = np.stack([200 * x, 200 * y, np.full_like(x, 90)], axis=-1)
-        frame[:, 5 * index : 5 * index + 12] = (250, 220, 40)
-    return clip
+    return moving_bar()
 
 
 @pytest.fixture(scope="module")
@@ -158,26 +152,7 @@ def test_an_odd_size_is_refused(frames, tmp_path, size):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_poster_is_the_middle_frame_at_the_ordered_size(frames, tmp_path):
-    save_poster(frames, tmp_path / "poster.jpg", size=SIZE)
+def test_frames_may_come_one_by_one(video, frames, tmp_path):
+    encode_video(iter(frames), tmp_path / "streamed.mp4", fps=FPS, size=SIZE)
 
-    with Image.open(tmp_path / "poster.jpg") as poster:
-        assert poster.format == "JPEG"
-        assert poster.size == (208, 120)
-        middle = Image.fromarray(frames[8]).resize((208, 120), Image.Resampling.LANCZOS)
-        assert np.abs(np.asarray(poster).astype(int) - np.asarray(middle)).mean() < 4
-
-
-def test_the_spritesheet_tells_the_clip_from_its_first_frame_to_its_last(frames, tmp_path):
-    size = save_spritesheet(frames, tmp_path / "sheet.jpg", size=Size(832, 480))
-
-    with Image.open(tmp_path / "sheet.jpg") as sheet:
-        assert (size.width, size.height) == sheet.size == (5 * 208, 5 * 120)
-        pixels = np.asarray(sheet).astype(int)
-    for tile, frame in (
-        (pixels[:120, :208], frames[0]),
-        (pixels[-120:, -208:], frames[-1]),
-        (pixels[240:360, 416:624], frames[8]),
-    ):
-        shrunk = Image.fromarray(frame).resize((208, 120), Image.Resampling.LANCZOS)
-        assert np.abs(tile - np.asarray(shrunk)).mean() < 4
+    assert (tmp_path / "streamed.mp4").read_bytes() == video.read_bytes()

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from services.emulators.vertex import API_KEY, VertexServer
 from services.gpu_worker.backends.veo import Done, Pending, Veo, VeoRequest
-from services.gpu_worker.backends.vertex import RetryPolicy, Vertex, VertexAccess
+from shared.adapters.vertex.connection import Vertex, VertexAccess
+from shared.adapters.vertex.retries import RetryPolicy
 
 PROMPT = "a zebra on a unicycle, quietly"
 REQUEST = VeoRequest(prompt=PROMPT, duration_seconds=4)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 Snapshot: TypeAlias = DocumentSnapshot[DocumentReference]
 
 _CALL_SECONDS = 10.0
-_ATTEMPTS = 10
+_OVERTAKEN_SECONDS = 20.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -55,14 +55,17 @@ def until_not_overtaken(attempt: Callable[[], T]) -> T:
 
     Raises ``StoreUnavailable`` when that does not end.
     """
-    for number in range(_ATTEMPTS):
+    give_up = time.monotonic() + _OVERTAKEN_SECONDS
+    longest = _FIRST_PAUSE_SECONDS
+    while True:
         try:
             return attempt()
         except _OVERTAKEN as error:
-            overtaken = error
-        longest = min(_FIRST_PAUSE_SECONDS * 2**number, _LONGEST_PAUSE_SECONDS)
+            if time.monotonic() >= give_up:
+                message = "too many writers want the same document at once"
+                raise StoreUnavailable(message) from error
         time.sleep(random.uniform(0, longest))  # noqa: S311 - it spreads writers, it hides nothing
-    raise StoreUnavailable("too many writers want the same document at once") from overtaken
+        longest = min(2 * longest, _LONGEST_PAUSE_SECONDS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ lock what they read, and a worker killed inside one would keep a job from everyb
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -21,7 +21,8 @@ from shared.adapters.gcp.firestore_calls import (
     unavailable_instead,
     until_not_overtaken,
 )
-from shared.adapters.gcp.indexes import JOBS, WORKERS
+from shared.adapters.gcp.firestore_endpoints import FirestoreEndpoints
+from shared.adapters.gcp.indexes import JOBS, KEY_USES, WORKERS
 from shared.adapters.gcp.job_admission import Admission
 from shared.adapters.gcp.job_counts import JobCounts
 from shared.adapters.gcp.job_documents import (
@@ -34,14 +35,19 @@ from shared.adapters.gcp.job_documents import (
     key_document,
     key_fields,
     log_expire_at,
+    moment_from,
     worker_document,
 )
 from shared.adapters.gcp.job_listener import Listeners
 from shared.adapters.gcp.job_log import JobLog
+from shared.adapters.gcp.job_pages import page_query
+from shared.adapters.gcp.usage_ledger import UsageLedger
 from shared.admission import NO_LIMITS, AdmissionLimits
 from shared.errors import JobNotFound
-from shared.job import Job, JobStatus
-from shared.ports import Admitted, WorkerBeat
+from shared.job import Job, JobKind, JobStatus
+from shared.ledger import entries_made
+from shared.ports import Admitted, JobPage, LogLine, WorkerBeat
+from shared.webhook import WebhookEndpoint
 
 _PING_SECONDS = 5.0
 
@@ -60,11 +66,13 @@ class FirestoreJobs:
         self._client = Client(project=project, database=database, credentials=credentials)
         self._documents = f"projects/{project}/databases/{database}/documents"
         self._log_lines_per_job = log_lines_per_job
-        self._counts = JobCounts(self._client)
+        self._ledger = UsageLedger(self._client)
+        self._counts = JobCounts(self._client, self._ledger)
         self._listeners = Listeners(self._client)
+        self._endpoints = FirestoreEndpoints(self._client)
 
     def admit(self, job: Job, limits: AdmissionLimits = NO_LIMITS) -> Admitted:
-        admission = Admission(self._client, job, limits, self._counts)
+        admission = Admission(self._client, job, limits, self._counts, self._ledger)
         with unavailable_instead():
             return until_not_overtaken(admission.attempt)
 
@@ -96,11 +104,32 @@ class FirestoreJobs:
             except JobNotFound:
                 return
 
-    def list(self, owner: str, *, limit: int, before: datetime | None = None) -> Sequence[Job]:
-        query = self._client.collection(JOBS).where(filter=FieldFilter("owner", "==", owner))
-        if before is not None:
-            query = query.where(filter=FieldFilter("created_at", "<", before))
-        return _jobs_of(query.order_by("created_at", direction=Query.DESCENDING).limit(limit))
+    def list(
+        self,
+        owner: str,
+        *,
+        kind: JobKind,
+        limit: int,
+        after: str | None = None,
+        newest_first: bool = True,
+        statuses: Collection[JobStatus] | None = None,
+    ) -> JobPage:
+        last = None if after is None else self.get(after)
+        if last is not None and (last.owner, last.kind) != (owner, kind):
+            raise JobNotFound
+        if statuses is not None and not statuses:
+            return JobPage(jobs=(), has_more=False)  # Firestore refuses to look for none.
+        query = page_query(
+            self._client,
+            owner,
+            kind,
+            limit=limit + 1,  # One more than the page holds tells whether there is another page.
+            after=last,
+            newest_first=newest_first,
+            statuses=statuses,
+        )
+        jobs = _jobs_of(query)
+        return JobPage(jobs=jobs[:limit], has_more=len(jobs) > limit)
 
     def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
         query = self._client.collection(JOBS).where(filter=FieldFilter("due_at", "<=", now))
@@ -115,6 +144,14 @@ class FirestoreJobs:
     ) -> int:
         with unavailable_instead():
             return self._counts.ended_since(since, model=model, owner=owner)
+
+    def queued_before(self, model: str, moments: Sequence[datetime]) -> Sequence[int]:
+        with unavailable_instead():
+            return self._counts.queued_before(model, moments)
+
+    def used(self, owner: str, month: str) -> int:
+        with unavailable_instead():
+            return self._ledger.used(owner, month)
 
     def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
         deadline = time.monotonic() + timeout_seconds
@@ -141,6 +178,10 @@ class FirestoreJobs:
         with unavailable_instead():
             return self._log(job_id).tail(tail)
 
+    def read_log(self, job_id: str, *, after: int, limit: int) -> Sequence[LogLine]:
+        with unavailable_instead():
+            return self._log(job_id).read(after=after, limit=limit)
+
     def beat(self, beat: WorkerBeat) -> None:
         with unavailable_instead():
             worker_document(self._client, beat.instance).set(beat_fields(beat), **PATIENCE)
@@ -151,6 +192,29 @@ class FirestoreJobs:
         with unavailable_instead():
             found = query.order_by("seen_at", direction=Query.DESCENDING).get(**PATIENCE)
         return [beat_from(snapshot.to_dict() or {}) for snapshot in found]
+
+    def note_key_use(self, key_id: str, at: datetime) -> None:
+        with unavailable_instead():
+            self._client.collection(KEY_USES).document(key_id).set({"used_at": at}, **PATIENCE)
+
+    def key_uses(self) -> Mapping[str, datetime]:
+        with unavailable_instead():
+            found = self._client.collection(KEY_USES).get(**PATIENCE)
+        return {snapshot.id: moment_from(snapshot.get("used_at")) for snapshot in found}
+
+    def endpoint(self, owner: str) -> WebhookEndpoint | None:
+        with unavailable_instead():
+            return self._endpoints.read(owner)
+
+    def change_endpoint(
+        self, owner: str, change: Callable[[WebhookEndpoint | None], WebhookEndpoint]
+    ) -> WebhookEndpoint:
+        with unavailable_instead():
+            return self._endpoints.change(owner, change)
+
+    def remove_endpoint(self, owner: str) -> None:
+        with unavailable_instead():
+            self._endpoints.remove(owner)
 
     def ping(self) -> None:
         with unavailable_instead():
@@ -179,8 +243,10 @@ class FirestoreJobs:
             job_fields(changed, revision=revision),
             option=self._client.write_option(last_update_time=read.update_time),
         )
+        stored = _job_in(read)
+        self._ledger.enter(entries_made(stored, changed), batch)
         key = key_document(self._client, changed)
-        if key is not None and expire_at(changed) != expire_at(_job_in(read)):
+        if key is not None and expire_at(changed) != expire_at(stored):
             batch.set(key, key_fields(changed))  # It must not outlive the job, nor the job it.
         batch.commit(**PATIENCE)
 

@@ -9,7 +9,7 @@ Google's client reads ``STORAGE_EMULATOR_HOST``: with it set, another server is 
 import base64
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,6 +44,7 @@ from shared.adapters.gcp.gcs_links import (
     object_path,
     signed_url,
 )
+from shared.complete_file import complete_or_absent
 from shared.errors import ArtifactStoreUnavailable, ConfigurationError
 from shared.ports import Link, StoredFile
 
@@ -110,6 +111,23 @@ class GcsArtifacts:
                 sha256=self._sha256(blob),
             )
 
+    def keys(self, folder: str) -> Sequence[str]:
+        _check_key(folder)
+        with _translated("the files cannot be listed"):
+            return sorted(blob.name for blob in self._below(folder))
+
+    def fetch(self, key: str, target: Path) -> bool:
+        _check_key(key)
+        blob = self._bucket.blob(key)
+        with _translated("the file cannot be fetched"):
+            try:
+                with complete_or_absent(target) as partial:
+                    # Compared with the checksum that Cloud Storage has of it.
+                    blob.download_to_filename(partial, retry=self._retry(), timeout=self._timeout())
+            except NotFound:
+                return False
+        return True
+
     def link(self, key: str, *, expires_in_seconds: int, now: datetime) -> Link:
         """A signed link lives no longer than its signature surely does: see ``expires_at``."""
         _check_key(key)
@@ -131,11 +149,7 @@ class GcsArtifacts:
     def delete_all(self, folder: str) -> None:
         _check_key(folder)
         with _translated("the files cannot be removed"):
-            # With the slash: `job_1` is the beginning of `job_10` too.
-            found = self._client.list_blobs(
-                self._bucket, prefix=f"{folder}/", retry=self._retry(), timeout=self._timeout()
-            )
-            for blob in found:
+            for blob in self._below(folder):
                 self._remove(blob.name)
 
     def close(self) -> None:
@@ -152,6 +166,12 @@ class GcsArtifacts:
             return KeyFileSigner(cast("service_account.Credentials", credentials))
         retry = self._retry(at_most_seconds=_LINK_SECONDS)
         return IamSigner(cast("ServiceAccount", credentials), iam_url=iam_url, retry=retry)
+
+    def _below(self, folder: str) -> Iterator[Blob]:
+        # With the slash: `job_1` is the beginning of `job_10` too.
+        yield from self._client.list_blobs(
+            self._bucket, prefix=f"{folder}/", retry=self._retry(), timeout=self._timeout()
+        )
 
     def _remove(self, key: str) -> None:
         with suppress(NotFound):

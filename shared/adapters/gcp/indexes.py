@@ -12,8 +12,13 @@ LOG = "log"  # below each job
 IDEMPOTENCY = "idempotency"
 OWNERS = "owners"
 WORKERS = "workers"
+USAGE = "usage"
+WEBHOOK_ENDPOINTS = "webhook_endpoints"
+KEY_USES = "key_uses"
 
 MODEL = "request.model"
+KIND = "request.kind"  # of a picture; a video's request has none
+JOB_KIND = "kind"  # of every job
 TTL_FIELD = "expire_at"
 WORK_ENDED_AT = "work_ended_at"
 
@@ -36,13 +41,16 @@ class CompositeIndex:
 class Query:
     """A query by its shape: fields compared for equality, then those in a range or an order.
 
-    A field that may have one of several values is compared with each.
+    A field that may have one of several values is compared with each. The name of a document, as the
+    last order, is in every index, in the direction of the field before it. A sum is taken from an index,
+    whose last field is what is summed.
     """
 
     made_by: str
     collection: str
     equal: tuple[str, ...] = ()
     ordered: tuple[IndexField, ...] = ()
+    summed: str | None = None
     index: CompositeIndex | None = None  # None: one field at most, which Firestore indexes itself
 
 
@@ -61,11 +69,32 @@ JOBS_OF_AN_OWNER = CompositeIndex(
     fields=(IndexField(path="owner"), IndexField(path="created_at", order="DESCENDING")),
 )
 
+_OF_A_KIND = (IndexField(path="owner"), IndexField(path=JOB_KIND))
+_WITH_STATUS = (*_OF_A_KIND, IndexField(path="status"))
+_OLDEST_FIRST = IndexField(path="created_at")
+_NEWEST_FIRST = IndexField(path="created_at", order="DESCENDING")
+
+PAGES_NEWEST_FIRST = CompositeIndex(collection=JOBS, fields=(*_OF_A_KIND, _NEWEST_FIRST))
+PAGES_OLDEST_FIRST = CompositeIndex(collection=JOBS, fields=(*_OF_A_KIND, _OLDEST_FIRST))
+PAGES_BY_STATUS_NEWEST_FIRST = CompositeIndex(
+    collection=JOBS, fields=(*_WITH_STATUS, _NEWEST_FIRST)
+)
+PAGES_BY_STATUS_OLDEST_FIRST = CompositeIndex(
+    collection=JOBS, fields=(*_WITH_STATUS, _OLDEST_FIRST)
+)
+
 OWNERS_JOBS_BY_STATUS = CompositeIndex(
     collection=JOBS, fields=(IndexField(path="owner"), IndexField(path="status"))
 )
+OWNERS_JOBS_OF_A_KIND_BY_STATUS = CompositeIndex(
+    collection=JOBS,
+    fields=(IndexField(path="owner"), IndexField(path=KIND), IndexField(path="status")),
+)
 MODELS_JOBS_BY_STATUS = CompositeIndex(
     collection=JOBS, fields=(IndexField(path=MODEL), IndexField(path="status"))
+)
+MODELS_JOBS_BY_STATUS_IN_ORDER = CompositeIndex(
+    collection=JOBS, fields=(IndexField(path=MODEL), IndexField(path="status"), _OLDEST_FIRST)
 )
 OWNERS_JOBS_BY_END = CompositeIndex(
     collection=JOBS, fields=(IndexField(path="owner"), IndexField(path=WORK_ENDED_AT))
@@ -73,22 +102,61 @@ OWNERS_JOBS_BY_END = CompositeIndex(
 MODELS_JOBS_BY_END = CompositeIndex(
     collection=JOBS, fields=(IndexField(path=MODEL), IndexField(path=WORK_ENDED_AT))
 )
+AMOUNTS_OF_A_MONTH = CompositeIndex(
+    collection=USAGE,
+    fields=(IndexField(path="owner"), IndexField(path="month"), IndexField(path="amount")),
+)
 
 COMPOSITE_INDEXES = (
     JOBS_OF_AN_OWNER,
+    PAGES_NEWEST_FIRST,
+    PAGES_OLDEST_FIRST,
+    PAGES_BY_STATUS_NEWEST_FIRST,
+    PAGES_BY_STATUS_OLDEST_FIRST,
     OWNERS_JOBS_BY_STATUS,
+    OWNERS_JOBS_OF_A_KIND_BY_STATUS,
     MODELS_JOBS_BY_STATUS,
+    MODELS_JOBS_BY_STATUS_IN_ORDER,
     OWNERS_JOBS_BY_END,
     MODELS_JOBS_BY_END,
+    AMOUNTS_OF_A_MONTH,
 )
 
 QUERIES = (
     Query(
-        made_by="list; admit: submissions of the last minute",
+        made_by="admit: submissions of the last minute",
         collection=JOBS,
         equal=("owner",),
-        ordered=(IndexField(path="created_at", order="DESCENDING"),),
+        ordered=(_NEWEST_FIRST,),
         index=JOBS_OF_AN_OWNER,
+    ),
+    Query(
+        made_by="list",
+        collection=JOBS,
+        equal=("owner", JOB_KIND),
+        ordered=(_NEWEST_FIRST,),
+        index=PAGES_NEWEST_FIRST,
+    ),
+    Query(
+        made_by="list, oldest first",
+        collection=JOBS,
+        equal=("owner", JOB_KIND),
+        ordered=(_OLDEST_FIRST,),
+        index=PAGES_OLDEST_FIRST,
+    ),
+    Query(
+        made_by="list, some statuses",
+        collection=JOBS,
+        equal=("owner", JOB_KIND, "status"),
+        ordered=(_NEWEST_FIRST,),
+        index=PAGES_BY_STATUS_NEWEST_FIRST,
+    ),
+    Query(
+        made_by="list, some statuses, oldest first",
+        collection=JOBS,
+        equal=("owner", JOB_KIND, "status"),
+        ordered=(_OLDEST_FIRST,),
+        index=PAGES_BY_STATUS_OLDEST_FIRST,
     ),
     Query(made_by="due", collection=JOBS, ordered=(IndexField(path="due_at"),)),
     Query(made_by="counts", collection=JOBS, equal=("status",)),
@@ -99,10 +167,23 @@ QUERIES = (
         index=OWNERS_JOBS_BY_STATUS,
     ),
     Query(
+        made_by="admit: an owner's pictures that are in flight",
+        collection=JOBS,
+        equal=("owner", KIND, "status"),
+        index=OWNERS_JOBS_OF_A_KIND_BY_STATUS,
+    ),
+    Query(
         made_by="admit: a model's jobs that wait",
         collection=JOBS,
         equal=(MODEL, "status"),
         index=MODELS_JOBS_BY_STATUS,
+    ),
+    Query(
+        made_by="queued_before",
+        collection=JOBS,
+        equal=(MODEL, "status"),
+        ordered=(_OLDEST_FIRST,),
+        index=MODELS_JOBS_BY_STATUS_IN_ORDER,
     ),
     Query(
         made_by="ended_since, of an owner",
@@ -119,16 +200,24 @@ QUERIES = (
         index=MODELS_JOBS_BY_END,
     ),
     Query(
+        made_by="used; admit: what counts against an owner's month",
+        collection=USAGE,
+        equal=("owner", "month"),
+        summed="amount",
+        index=AMOUNTS_OF_A_MONTH,
+    ),
+    Query(
         made_by="append_log, tail_log: the newest document",
         collection=LOG,
         ordered=(IndexField(path="last", order="DESCENDING"),),
     ),
     Query(
-        made_by="append_log, tail_log: documents below or from a line",
+        made_by="append_log, tail_log, read_log: documents below or from a line",
         collection=LOG,
         ordered=(IndexField(path="last"),),
     ),
     Query(made_by="delete: all of a job's log", collection=LOG),
+    Query(made_by="key_uses", collection=KEY_USES),
     Query(
         made_by="workers",
         collection=WORKERS,
@@ -146,4 +235,6 @@ FIELD_SETTINGS = (
     # Long, never asked for, and each line of a log would be an index entry of its own.
     FieldSetting(collection_group=LOG, path="lines"),
     FieldSetting(collection_group=JOBS, path="request.prompt"),
+    FieldSetting(collection_group=WEBHOOK_ENDPOINTS, path="secret"),
+    FieldSetting(collection_group=WEBHOOK_ENDPOINTS, path="old_secret"),
 )

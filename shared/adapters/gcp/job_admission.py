@@ -1,9 +1,10 @@
-"""Storing a new job together with the Idempotency-Key it came with, within its owner's limits.
+"""Storing a new job with its Idempotency-Key and its entry in the ledger, within its owner's limits.
 
 Two admissions that count the same jobs would both come in. Where a limit must hold exactly, an owner's
 admissions therefore take turns: each writes ``owners/{hash}`` in the commit that creates its job, on
 condition that nobody has written it since before the jobs were counted. The document counts nothing
-itself, the jobs do: none can be forgotten in it, and nothing is lost when Firestore deletes it.
+itself, the jobs and the ledger do: none can be forgotten in it, and nothing is lost when Firestore
+deletes it.
 """
 
 import secrets
@@ -22,9 +23,11 @@ from shared.adapters.gcp.job_documents import (
     owner_document,
     owner_fields,
 )
+from shared.adapters.gcp.usage_ledger import UsageLedger
 from shared.admission import AdmissionLimits, check_limits
 from shared.errors import IdempotencyConflict, TooManyJobs
 from shared.job import Job
+from shared.ledger import entries_of
 from shared.ports import Admitted
 
 
@@ -32,12 +35,18 @@ class Admission:
     """One new job on its way in: ``attempt`` until it is not overtaken by another writer."""
 
     def __init__(
-        self, client: Client, job: Job, limits: AdmissionLimits, counts: JobCounts
+        self,
+        client: Client,
+        job: Job,
+        limits: AdmissionLimits,
+        counts: JobCounts,
+        ledger: UsageLedger,
     ) -> None:
         self._client = client
         self._job = job
         self._limits = limits
         self._counts = counts
+        self._ledger = ledger
         self._document = job_document(client, job.id)
         self._key = key_document(client, job)
         self._owner = owner_document(client, job.owner)
@@ -68,6 +77,8 @@ class Admission:
         return (
             limits.in_flight_per_owner is not None
             or limits.submissions_per_minute_per_owner is not None
+            or limits.images_in_flight_per_owner is not None
+            or limits.images_per_month_per_owner is not None
         )
 
     def _check_limits(self) -> None:
@@ -77,6 +88,7 @@ class Admission:
     def _create(self, turn: Snapshot | None) -> None:
         batch = self._client.batch()
         batch.create(self._document, job_fields(self._job, revision=self._revision))
+        self._ledger.enter(entries_of(self._job), batch)
         if self._key is not None and self._stale_key is None:
             batch.create(self._key, key_fields(self._job))
         elif self._key is not None and self._stale_key is not None:

@@ -4,6 +4,9 @@
     idempotency/{hash}        which job an owner's Idempotency-Key made
     owners/{hash}             which job an owner with limits was admitted last (``job_admission.py``)
     workers/{instance}        a worker's newest heartbeat
+    usage/{entry id}          what counts against an owner's month (``usage_ledger.py``)
+    key_uses/{key id}         when an API key was used last
+    webhook_endpoints/{hash}  where an owner is told of the ends of its jobs (``firestore_endpoints.py``)
 
 People read them in the console and other programs may poll them, so they are native maps with real
 timestamps. Beside the job's own fields a document has what queries need, derived from the same job
@@ -25,6 +28,7 @@ from pydantic import TypeAdapter
 
 from shared.adapters.gcp.indexes import (
     IDEMPOTENCY,
+    JOB_KIND,
     JOBS,
     OWNERS,
     TTL_FIELD,
@@ -76,6 +80,7 @@ def job_fields(job: Job, *, revision: str) -> Fields:
     fields: Fields = _native(_jobs().dump_python(job))
     return fields | {
         "due_at": job.due_at,
+        JOB_KIND: job.kind,
         WORK_ENDED_AT: work_ended_at(job),
         TTL_FIELD: expire_at(job),
         "revision": revision,
@@ -84,7 +89,7 @@ def job_fields(job: Job, *, revision: str) -> Fields:
 
 def job_from(fields: Mapping[str, Any]) -> Job:
     # What no field of a job is called is not looked at: newer versions may add some.
-    return _jobs().validate_python(_plain(fields))
+    return _jobs().validate_python(plain(fields))
 
 
 def expire_at(job: Job) -> datetime | None:
@@ -130,7 +135,7 @@ def beat_fields(beat: WorkerBeat) -> Fields:
 
 
 def beat_from(fields: Mapping[str, Any]) -> WorkerBeat:
-    return _beats().validate_python(_plain(fields))
+    return _beats().validate_python(plain(fields))
 
 
 def _kept(job: Job) -> timedelta:
@@ -148,16 +153,16 @@ def _native(value: Any) -> Any:  # noqa: ANN401 - any value a field can hold
 
 
 def moment_from(value: datetime) -> datetime:
-    moment: datetime = _plain(value)
+    moment: datetime = plain(value)
     return moment
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a field can hold
+def plain(value: Any) -> Any:  # noqa: ANN401 - any value a field can hold
     """The value without Google's subclass of datetime, which counts nanoseconds."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, datetime):
         moment = value.astimezone(UTC)
         return datetime.combine(moment.date(), moment.time(), tzinfo=UTC)

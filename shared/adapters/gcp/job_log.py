@@ -7,7 +7,7 @@ next line one is refused, and lines are never written over or out of order.
 import secrets
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from google.api_core.exceptions import AlreadyExists
@@ -16,11 +16,13 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 
 from shared.adapters.gcp.firestore_calls import PATIENCE, until_not_overtaken
 from shared.adapters.gcp.indexes import LOG, TTL_FIELD
+from shared.ports import LogLine
 
 # A document holds 1 MiB at most, with its names and the rest.
 _DOCUMENT_BYTES = 500_000
 _LINE_BYTES = 8_192
 _DELETIONS_A_BATCH = 200
+_LARGEST_NUMBER = 2**63 - 1  # that Firestore can be asked for
 
 
 class JobLog:
@@ -43,14 +45,16 @@ class JobLog:
         """The newest lines, oldest of them first."""
         after = self._next_number()
         first = after - min(lines, self._lines_kept)
-        documents = self._log.where(filter=_last(">=", first)).order_by("last").get(**PATIENCE)
-        numbered = [
-            (number, line)
-            for fields in (document.to_dict() or {} for document in documents)
-            for number, line in enumerate(fields["lines"], start=fields["first"])
-        ]
+        numbered = _lines_of(self._from(first))
         # A document may begin before the first line asked for, or come after the newest counted.
         return [line for number, line in numbered if first <= number < after]
+
+    def read(self, *, after: int, limit: int) -> Sequence[LogLine]:
+        """Told by numbers from 1 on; here the first line is number 0."""
+        first = min(after, _LARGEST_NUMBER)
+        numbered = _lines_of(self._from(first).limit(limit))
+        found = (LogLine(number + 1, line) for number, line in numbered if number >= first)
+        return list(islice(found, limit))
 
     def delete(self) -> None:
         self._delete(self._log)
@@ -80,6 +84,10 @@ class JobLog:
 
         return until_not_overtaken(attempt)
 
+    def _from(self, number: int) -> Query:
+        """The documents with a line and all later ones, in their order."""
+        return self._log.where(filter=_last(">=", number)).order_by("last")
+
     def _next_number(self) -> int:
         newest = self._log.order_by("last", direction=Query.DESCENDING).limit(1).get(**PATIENCE)
         return int(newest[0].get("last")) + 1 if newest else 0
@@ -95,6 +103,13 @@ class JobLog:
 
 def _last(operator: str, number: int) -> FieldFilter:
     return FieldFilter("last", operator, number)
+
+
+def _lines_of(documents: Query) -> Iterator[tuple[int, str]]:
+    """Each line with its number."""
+    for document in documents.get(**PATIENCE):
+        fields = document.to_dict() or {}
+        yield from enumerate(fields["lines"], start=fields["first"])
 
 
 def _parts(lines: Sequence[str]) -> Iterator[list[str]]:

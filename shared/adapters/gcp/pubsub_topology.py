@@ -16,8 +16,9 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from shared.catalog import TOPIC_GPU, TOPIC_REMOTE
+from shared.messages import TOPIC_WEBHOOKS
 
-TOPICS = (TOPIC_GPU, TOPIC_REMOTE)
+TOPICS = (TOPIC_GPU, TOPIC_REMOTE, TOPIC_WEBHOOKS)
 
 # Dead letters are looked through by one sweep at a time; the next one gets what it left, also if it was
 # killed with them in its hands. Looking at one twice does no harm.

@@ -8,12 +8,14 @@ import hashlib
 import hmac
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlencode
 
 from shared.adapters.local.partial_files import PartialFiles
+from shared.complete_file import complete_or_absent
 from shared.errors import (
     ArtifactExpired,
     ArtifactStoreUnavailable,
@@ -49,6 +51,25 @@ class DiskArtifacts:
             )
         except OSError as error:
             raise ArtifactStoreUnavailable(f"the file cannot be stored ({_why(error)})") from error
+
+    def keys(self, folder: str) -> Sequence[str]:
+        path = self._path(folder)
+        try:
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+        except OSError as error:
+            raise ArtifactStoreUnavailable(f"the files cannot be listed ({_why(error)})") from error
+        return [file.relative_to(self._folder).as_posix() for file in files]
+
+    def fetch(self, key: str, target: Path) -> bool:
+        source = self._path(key)
+        try:
+            if not source.is_file():
+                return False
+            with complete_or_absent(target) as partial:
+                shutil.copyfile(source, partial)
+        except OSError as error:
+            raise ArtifactStoreUnavailable(f"the file cannot be fetched ({_why(error)})") from error
+        return True
 
     def link(self, key: str, *, expires_in_seconds: int, now: datetime) -> Link:
         self._path(key)

@@ -1,21 +1,27 @@
 """What the limits ask of the SQLite job store: how many jobs wait, are in flight, have come or ended.
 
-The model and the moments are read out of the document by indexes on expressions: a file made before
-there were limits gets the indexes when it is opened, and no row is written anew. A query uses such an
-index only if it says the expression, and the index's own condition, in the same words.
+The model, the kind and the moments are read out of the document by indexes on expressions: a file
+made before there were limits gets the indexes when it is opened, and no row is written anew. A query
+uses such an index only if it says the expression, and the index's own condition, in the same words.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from shared.adapters.local.sqlite_usage import used
 from shared.admission import RATE_WINDOW, AdmissionLimits, Standing
 from shared.job import Job
 
 INDEXES = """
-CREATE INDEX IF NOT EXISTS jobs_queued_of_model ON jobs (json_extract(document, '$.request.model'))
+CREATE INDEX IF NOT EXISTS jobs_queued_of_model_in_order
+    ON jobs (json_extract(document, '$.request.model'), created_at)
     WHERE status = 'queued';
+DROP INDEX IF EXISTS jobs_queued_of_model; -- what it did, the one above does
 CREATE INDEX IF NOT EXISTS jobs_owner_status ON jobs (owner, status);
+CREATE INDEX IF NOT EXISTS jobs_images_of_owner ON jobs (owner, status)
+    WHERE json_extract(document, '$.request.kind') = 'image';
 CREATE INDEX IF NOT EXISTS jobs_ended_of_model
     ON jobs (
         json_extract(document, '$.request.model'),
@@ -31,9 +37,18 @@ _QUEUED_OF_MODEL = """\
 SELECT count(*) FROM jobs
 WHERE json_extract(document, '$.request.model') = ? AND status = 'queued'
 """
+_QUEUED_BEFORE = """\
+SELECT count(*) FROM jobs
+WHERE json_extract(document, '$.request.model') = ? AND status = 'queued' AND created_at < ?
+"""
 _QUEUED_OF_OWNER = "SELECT count(*) FROM jobs WHERE owner = ? AND status = 'queued'"
 _IN_FLIGHT_OF_OWNER = """\
 SELECT count(*) FROM jobs WHERE owner = ? AND status IN ('queued', 'started', 'progress')
+"""
+_IMAGES_IN_FLIGHT_OF_OWNER = """\
+SELECT count(*) FROM jobs
+WHERE owner = ? AND status IN ('queued', 'started', 'progress')
+    AND json_extract(document, '$.request.kind') = 'image'
 """
 _SUBMITTED = """\
 SELECT created_at FROM jobs WHERE owner = ? AND created_at > ?
@@ -69,6 +84,12 @@ def standing(connection: sqlite3.Connection, job: Job, limits: AdmissionLimits) 
         rows = connection.execute(_SUBMITTED, (owner, window_begins, limit)).fetchall()
         moments = tuple(datetime.fromtimestamp(row["created_at"], UTC) for row in rows)
         counted = replace(counted, submitted_at=moments)
+    if limits.images_in_flight_per_owner is not None:
+        in_flight = _count(connection, _IMAGES_IN_FLIGHT_OF_OWNER, owner)
+        counted = replace(counted, images_in_flight_of_owner=in_flight)
+    if limits.images_per_month_per_owner is not None and job.charge is not None:
+        of_month = used(connection, owner, job.charge.month)
+        counted = replace(counted, images_of_month=of_month)
     return counted
 
 
@@ -80,6 +101,13 @@ def ended_since(
     return _count(connection, _ENDED_OF_OWNER, owner, since.isoformat())
 
 
-def _count(connection: sqlite3.Connection, query: str, *values: str | None) -> int:
+def queued_before(
+    connection: sqlite3.Connection, model: str, moments: Sequence[datetime]
+) -> Sequence[int]:
+    # Nothing is asked over a network here, and each count reads one stretch of the index.
+    return [_count(connection, _QUEUED_BEFORE, model, moment.timestamp()) for moment in moments]
+
+
+def _count(connection: sqlite3.Connection, query: str, *values: str | float | None) -> int:
     (count,) = connection.execute(query, values).fetchone()
     return int(count)

@@ -6,18 +6,25 @@ same job in the same statement, so they cannot disagree with it.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from shared.adapters.local import sqlite_admission
+from shared.adapters.local import (
+    sqlite_admission,
+    sqlite_endpoints,
+    sqlite_pages,
+    sqlite_usage,
+)
 from shared.adapters.local.sqlite import Database
 from shared.admission import NO_LIMITS, AdmissionLimits, check_limits
 from shared.errors import IdempotencyConflict, JobNotFound, StoreUnavailable
-from shared.job import Job, JobStatus, from_document, to_document
-from shared.ports import Admitted, WorkerBeat
+from shared.job import Job, JobKind, JobStatus, from_document, to_document
+from shared.ledger import entries_made, entries_of
+from shared.ports import Admitted, JobPage, LogLine, WorkerBeat
+from shared.webhook import WebhookEndpoint
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -47,9 +54,15 @@ CREATE TABLE IF NOT EXISTS workers (
     seen_at REAL NOT NULL,
     document TEXT NOT NULL
 ) STRICT;
+
+CREATE TABLE IF NOT EXISTS key_uses (
+    key_id TEXT PRIMARY KEY,
+    used_at REAL NOT NULL
+) STRICT;
 """
 
 _WATCH_INTERVAL_SECONDS = 0.1
+_LARGEST_NUMBER = 2**63 - 1  # that SQLite can be asked for
 _WORKER_MEMORY_SECONDS = 24 * 3600
 
 
@@ -57,7 +70,13 @@ class SqliteJobs:
     """A ``JobStore``."""
 
     def __init__(self, file: Path, *, log_lines_per_job: int = 2000) -> None:
-        schema = _SCHEMA + sqlite_admission.INDEXES
+        schema = (
+            _SCHEMA
+            + sqlite_admission.INDEXES
+            + sqlite_pages.INDEX
+            + sqlite_usage.SCHEMA
+            + sqlite_endpoints.SCHEMA
+        )
         self._database = Database(file, schema, unavailable=StoreUnavailable)
         self._log_lines_per_job = log_lines_per_job
         self._beats = TypeAdapter(WorkerBeat)
@@ -74,6 +93,7 @@ class SqliteJobs:
             standing = sqlite_admission.standing(connection, job, limits)
             check_limits(job, limits, standing, ended_since=self.ended_since)
             _insert(connection, job)
+            sqlite_usage.enter(connection, entries_of(job))
         return Admitted(job=job, created=True)
 
     def get(self, job_id: str) -> Job:
@@ -89,21 +109,39 @@ class SqliteJobs:
                     "UPDATE jobs SET status = ?, due_at = ?, document = ? WHERE id = ?",
                     (changed.status, changed.due_at.timestamp(), to_document(changed), job_id),
                 )
+                sqlite_usage.enter(connection, entries_made(stored, changed))
         return changed
 
     def delete(self, job_id: str) -> None:
         with self._database.write() as connection:
             connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
-    def list(self, owner: str, *, limit: int, before: datetime | None = None) -> Sequence[Job]:
-        newest = before.timestamp() if before is not None else float("inf")
+    def list(
+        self,
+        owner: str,
+        *,
+        kind: JobKind,
+        limit: int,
+        after: str | None = None,
+        newest_first: bool = True,
+        statuses: Collection[JobStatus] | None = None,
+    ) -> JobPage:
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT document FROM jobs WHERE owner = ? AND created_at < ?"
-                " ORDER BY created_at DESC LIMIT ?",
-                (owner, newest, limit),
-            ).fetchall()
-        return [from_document(row["document"]) for row in rows]
+            last = None if after is None else _select(connection, after)
+            if last is not None and (last.owner, last.kind) != (owner, kind):
+                raise JobNotFound
+            # One more than the page holds tells whether there is another page.
+            rows = sqlite_pages.rows(
+                connection,
+                owner,
+                kind,
+                limit=limit + 1,
+                after=last,
+                newest_first=newest_first,
+                statuses=statuses,
+            )
+        jobs = [from_document(row["document"]) for row in rows]
+        return JobPage(jobs=jobs[:limit], has_more=len(jobs) > limit)
 
     def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
         with self._database.read() as connection:
@@ -124,6 +162,14 @@ class SqliteJobs:
     ) -> int:
         with self._database.read() as connection:
             return sqlite_admission.ended_since(connection, since, model=model, owner=owner)
+
+    def queued_before(self, model: str, moments: Sequence[datetime]) -> Sequence[int]:
+        with self._database.read() as connection:
+            return sqlite_admission.queued_before(connection, model, moments)
+
+    def used(self, owner: str, month: str) -> int:
+        with self._database.read() as connection:
+            return sqlite_usage.used(connection, owner, month)
 
     def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
         deadline = time.monotonic() + timeout_seconds
@@ -160,6 +206,15 @@ class SqliteJobs:
             ).fetchall()
         return [row["line"] for row in reversed(rows)]
 
+    def read_log(self, job_id: str, *, after: int, limit: int) -> Sequence[LogLine]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT sequence, line FROM log_lines WHERE job_id = ? AND sequence > ?"
+                " ORDER BY sequence LIMIT ?",
+                (job_id, min(after, _LARGEST_NUMBER), limit),
+            ).fetchall()
+        return [LogLine(row["sequence"], row["line"]) for row in rows]
+
     def beat(self, beat: WorkerBeat) -> None:
         document = self._beats.dump_json(beat).decode()
         with self._database.write() as connection:
@@ -180,6 +235,35 @@ class SqliteJobs:
                 (seen_since.timestamp(),),
             ).fetchall()
         return [self._beats.validate_json(row["document"]) for row in rows]
+
+    def note_key_use(self, key_id: str, at: datetime) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO key_uses (key_id, used_at) VALUES (?, ?) ON CONFLICT (key_id) DO UPDATE"
+                " SET used_at = max(used_at, excluded.used_at)",
+                (key_id, at.timestamp()),
+            )
+
+    def key_uses(self) -> Mapping[str, datetime]:
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT key_id, used_at FROM key_uses").fetchall()
+        return {row["key_id"]: datetime.fromtimestamp(row["used_at"], UTC) for row in rows}
+
+    def endpoint(self, owner: str) -> WebhookEndpoint | None:
+        with self._database.read() as connection:
+            return sqlite_endpoints.read(connection, owner)
+
+    def change_endpoint(
+        self, owner: str, change: Callable[[WebhookEndpoint | None], WebhookEndpoint]
+    ) -> WebhookEndpoint:
+        with self._database.write() as connection:
+            changed = change(sqlite_endpoints.read(connection, owner))
+            sqlite_endpoints.store(connection, changed)
+        return changed
+
+    def remove_endpoint(self, owner: str) -> None:
+        with self._database.write() as connection:
+            sqlite_endpoints.remove(connection, owner)
 
     def ping(self) -> None:
         with self._database.read() as connection:
