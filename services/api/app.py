@@ -34,7 +34,7 @@ from services.api.routes import (
     webhook_endpoint,
     webhooks,
 )
-from services.api.specification import specification
+from services.api.specification import add_specification
 from services.api.waiting import WaitingRoom, seats_for
 from shared.config import Config
 from shared.config_sections import Replicate
@@ -114,7 +114,7 @@ def described(config: Config) -> OpenAPI:
     for routes in _SURFACES:
         app.register_api(routes.surface)
     app.register_blueprint(documentation.surface)
-    app.config["SPECIFICATION"] = specification(app, config)
+    add_specification(app, config)
     return app
 
 

@@ -1,14 +1,17 @@
 """The OpenAPI page: what flask-openapi3 gathers from the routes, completed.
 
-What is added is found by status, by schema or by path, so that a new route has it, too.
+What is added is found by status, by schema or by path, so that a new route has it, too. It is written when
+it is first asked for: that takes longer than all the rest of an API's start.
 """
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
 import yaml
+from flask import Flask
 from flask_openapi3.openapi import OpenAPI
 from flask_openapi3.types import ResponseDict
 
@@ -23,7 +26,14 @@ from services.api.offers import (
 from shared.config import Config
 from shared.schemas import ErrorReply, JobAccepted, Reply
 
+try:
+    from yaml import CSafeDumper as SafeDumper
+except ImportError:  # PyYAML was built without libyaml: the same text, eight times slower
+    from yaml import SafeDumper  # type: ignore[assignment]
+
 Document: TypeAlias = dict[str, Any]
+
+_EXTENSION = "specification"
 
 # Fetches a video's file by the id of its job, whatever surface that came through.
 _BY_ANY_ID = "output"
@@ -48,8 +58,18 @@ def refusals(*statuses: int, shape: type[Reply] = ErrorReply) -> ResponseDict:
     return dict.fromkeys((*statuses, 500), shape)
 
 
-def specification(app: OpenAPI, config: Config) -> str:
+def add_specification(app: OpenAPI, config: Config) -> None:
+    """Of the routes that the app has by the time that ``specification_of`` is asked."""
+    app.extensions[_EXTENSION] = cache(lambda: _written(app, config))
+
+
+def specification_of(app: Flask) -> str:
     """The whole specification as YAML."""
+    text: str = app.extensions[_EXTENSION]()
+    return text
+
+
+def _written(app: OpenAPI, config: Config) -> str:
     document = _whole_numbers(app.api_doc)
     schemas = document["components"]["schemas"]
     for path, operation in operations_of(document):
@@ -171,6 +191,6 @@ def _whole_numbers(part: Any) -> Any:  # noqa: ANN401 - any part of the document
             return part
 
 
-class _PlainDumper(yaml.SafeDumper):
+class _PlainDumper(SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401, ARG002 - PyYAML's signature
         return True

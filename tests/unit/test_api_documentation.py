@@ -9,7 +9,7 @@ from werkzeug.exceptions import default_exceptions
 from services.api.app import described
 from services.api.errors import STATUSES
 from services.api.images.words import SURFACE
-from services.api.specification import operations_of
+from services.api.specification import operations_of, specification_of
 from shared.config import load_config
 from tests.unit.api_under_test import assert_error, running_api
 
@@ -17,13 +17,13 @@ from tests.unit.api_under_test import assert_error, running_api
 PAGES = {"/docs", "/docs/assets/{name}", "/openapi.yaml"}
 
 
-@pytest.fixture
-def api(tmp_path):
-    with running_api(tmp_path) as api:
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    with running_api(tmp_path_factory.mktemp("api")) as api:
         yield api
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def specification(api):
     reply = api.anonymous.get("/openapi.yaml")
     assert reply.status_code == 200
@@ -204,7 +204,7 @@ def test_the_specification_says_which_operations_need_a_key(api, specification):
 def test_whatever_is_offered_the_specification_is_valid(tmp_path, changes):
     file = tmp_path / "promptreel.yaml"
     file.write_text(yaml.safe_dump(changes))
-    specification = yaml.safe_load(described(load_config(file)).config["SPECIFICATION"])
+    specification = yaml.safe_load(specification_of(described(load_config(file))))
     validate(specification)
     for path in ("/v1/videos", "/api/v1/generations"):
         for media in specification["paths"][path]["post"]["requestBody"]["content"].values():
@@ -218,7 +218,7 @@ def test_only_who_can_begin_a_video_with_a_picture_takes_one(tmp_path):
     ):
         file = tmp_path / "promptreel.yaml"
         file.write_text(yaml.safe_dump({"models": models}))
-        specification = yaml.safe_load(described(load_config(file)).config["SPECIFICATION"])
+        specification = yaml.safe_load(specification_of(described(load_config(file))))
         content = specification["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
         assert ("input_reference" in content["multipart/form-data"]["schema"]["properties"]) == (
             takes_one

@@ -11,6 +11,7 @@ import yaml
 from services.api.app import described
 from services.api.reference.page import page
 from services.api.reference.types_told import as_cell, told
+from services.api.specification import specification_of
 from shared.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ KEPT = (ROOT / "docs" / "api.md").read_text()
 
 @pytest.fixture(scope="module")
 def specification():
-    return yaml.safe_load(described(load_config(None)).config["SPECIFICATION"])
+    return yaml.safe_load(specification_of(described(load_config(None))))
 
 
 def test_the_page_is_what_the_specification_says():

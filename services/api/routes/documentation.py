@@ -4,6 +4,8 @@ from importlib.resources import files
 
 from flask import Blueprint, Response, abort, current_app
 
+from services.api.specification import specification_of
+
 surface = Blueprint("documentation", __name__)
 
 _PAGE = """\
@@ -50,7 +52,7 @@ _ASSETS = {
 @surface.get("/openapi.yaml")
 def specification() -> Response:
     """The OpenAPI specification."""
-    return Response(current_app.config["SPECIFICATION"], content_type="application/yaml")
+    return Response(specification_of(current_app), content_type="application/yaml")
 
 
 @surface.get("/docs")
