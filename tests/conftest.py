@@ -10,8 +10,13 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
+from hypothesis import settings
 
 from services.emulators.google import firestore_emulator, pubsub_emulator, why_not_installed
+
+# No test asserts a time, on however busy a machine; what else CI's own profile says, counts there.
+settings.register_profile("promptreel", deadline=None)
+settings.load_profile("promptreel")
 
 
 class NoEmulators(pytest.skip.Exception):

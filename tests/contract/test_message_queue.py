@@ -55,7 +55,7 @@ def holds(message_queue, queue_under_test) -> Callable[[int], bool]:
 
 def dead_letters(queue: MessageQueue, *, limit: int = 10) -> Sequence[Delivery]:
     """They are there soon, not at once: a queue gives up a message in its own time."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (dead := queue.dead_letters(limit=limit)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return dead

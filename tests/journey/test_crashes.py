@@ -81,7 +81,7 @@ def test_killed_as_a_whole_and_started_again_it_finishes_what_it_began(installat
 
 
 def wait_after_restart(installation, job_id):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             with installation.client() as client:

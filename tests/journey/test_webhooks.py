@@ -50,7 +50,7 @@ def unwrapped(received, secret):
 
 
 def wait_until_delivered(client, job_id):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         delivery = client.get(f"{WEBHOOK}/deliveries/{job_id}").raise_for_status().json()
         if delivery["status"] == "delivered":

@@ -79,7 +79,7 @@ class Atelier:
         """A picture that the provider has made and told of."""
         return self.wait_for(self.ordered(**fields), "succeeded")
 
-    def wait_for(self, generation: dict, *words: str, seconds: float = 20) -> dict:
+    def wait_for(self, generation: dict, *words: str, seconds: float = 60) -> dict:
         deadline = time.monotonic() + seconds
         while (seen := self.read(generation))["status"] not in words:
             assert time.monotonic() < deadline, seen

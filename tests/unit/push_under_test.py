@@ -116,7 +116,7 @@ def envelope(job_id: str) -> dict:
     return {"message": {"data": data, "messageId": "1"}, "subscription": "s", "deliveryAttempt": 1}
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -16,7 +16,7 @@ import numpy as np
 
 from services.gpu_worker.backends.backend import Abilities
 
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 60
 
 
 @dataclass

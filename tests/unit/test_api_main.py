@@ -80,7 +80,7 @@ def calling(port, key):
     return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30)
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -141,7 +141,7 @@ def test_killed_it_leaves_nothing_listening(config_file, key, port):
     with serving(config_file, MODULE) as process:
         wait_until(lambda: answers(port))
         process.kill()
-        wait_until(lambda: not answers(port), seconds=5)
+        wait_until(lambda: not answers(port))
 
 
 def test_its_serving_process_is_replaced_when_it_dies(config_file, key, port):

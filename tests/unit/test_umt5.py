@@ -1,6 +1,7 @@
 """The text encoder is held against transformers' own: same weights, same tokens."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -83,20 +84,29 @@ def test_an_encoder_with_any_weights_reads_as_transformers_reads(random_model, l
 @pytest.mark.parametrize(
     ("dtype", "kept"), [(torch.bfloat16, ()), (torch.float16, (".wo.",))], ids=["bf16", "fp16"]
 )
-def test_in_half_precision_the_states_are_those_of_transformers(dtype, kept):
+def test_in_half_precision_the_states_are_as_near_the_true_ones_as_those_of_transformers(
+    dtype, kept
+):
     theirs = _theirs(SIZES)
     for name, parameter in theirs.named_parameters():
         # What transformers keeps in float32 when it loads a model in float16.
         if not any(part in name for part in kept):
             parameter.data = parameter.data.to(dtype)
+    exact = deepcopy(theirs).float()
     tokens = _tokens(40, theirs.config.vocab_size)
 
     with torch.inference_mode():
         found = _ours(theirs, dtype)(tokens)
         expected = theirs(tokens, torch.ones_like(tokens)).last_hidden_state
+        true = exact(tokens, torch.ones_like(tokens)).last_hidden_state
 
     assert found.dtype == expected.dtype == dtype
-    assert (found.float() - expected.float()).abs().max() < 0.05 * expected.float().std()
+    # Which way a number is rounded is up to the CPU; how far it gets from the true one is up to the code.
+    assert _distance(found, true) < 1.1 * _distance(expected, true)
+
+
+def _distance(states, true):
+    return (states.float() - true).square().mean().sqrt()
 
 
 @pytest.mark.parametrize("name", ["shared.weight", "encoder.embed_tokens.weight"])
