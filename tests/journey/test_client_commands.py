@@ -125,7 +125,9 @@ def test_programs_read_one_object_a_line(shell, finished, tmp_path):
 
 
 def test_watching_shows_progress_on_a_terminal(shell, client, promptreel, tmp_path):
-    job_id = submit(client, PROMPT)
+    # Long enough that a busy machine shows some of it.
+    longer = client.post("/v1/videos", json={"prompt": PROMPT, "seconds": "4"})
+    job_id = longer.raise_for_status().json()["id"]
     url, key = f"PROMPTREEL_URL={promptreel.url}", f"PROMPTREEL_API_KEY={promptreel.key}"
     screen = watched_on_a_terminal(["env", url, key, PROMPTREEL, "watch", job_id], tmp_path)
     assert re.search(r"step \d+/\d+", screen)

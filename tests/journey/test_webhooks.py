@@ -91,6 +91,9 @@ def test_a_courier_killed_with_a_webhook_in_its_hands_sends_it_again(installatio
 
 
 def test_receivers_that_do_not_answer_keep_nothing_from_being_rendered(installation, receiver):
+    installation.config["webhooks"]["request_seconds"] = (
+        60  # longer than a render on a busy machine
+    )
     with installation.running(), installation.client() as client:
         register(client, receiver)
         receiver.answers.clear()
@@ -109,6 +112,9 @@ def test_receivers_that_do_not_answer_keep_nothing_from_being_rendered(installat
 def test_the_command_line_says_where_to_be_told_and_what_came_of_it(
     installation, receiver, tmp_path
 ):
+    installation.config["webhooks"]["retry_seconds"] = [
+        600
+    ]  # nobody tries again but who is told to
     with installation.running(), installation.client() as client:
         shell = shell_in(
             tmp_path, PROMPTREEL_URL=installation.url, PROMPTREEL_API_KEY=installation.key
