@@ -3,10 +3,11 @@
 What they must be together is in ``shared/config.py``.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # Bounded, because a moment that far ahead must still be a date.
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
@@ -24,6 +25,23 @@ OutputHost = Annotated[
     str, Field(pattern=r"^((\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+|https?://[^/@\s]+)$")
 ]
 
+_ORIGIN = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9]\d{0,4}))?")
+_USUAL_PORTS = {("http", "80"), ("https", "443")}
+
+
+def _as_browsers_write_it(origin: str) -> str:
+    """Another spelling would never be equal to what a browser sends. Raises ``ValueError``."""
+    match = _ORIGIN.fullmatch(origin)
+    if match is None or (match[1], match[3]) in _USUAL_PORTS:
+        raise ValueError(
+            "must be an exact origin as a browser sends it, such as https://app.example.com: in "
+            "lower case, without a path, a wildcard, or a port that is the usual one"
+        )
+    return origin
+
+
+Origin = Annotated[str, AfterValidator(_as_browsers_write_it)]
+
 
 class Section(BaseModel):
     # Strict: `threads: yes` is a mistake, not one thread.
@@ -36,6 +54,7 @@ class Server(Section):
     public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+(/[^\s]*)?$")
     threads: Count = 32
     trusted_proxies: int = Field(default=0, ge=0, le=10)
+    cors_origins: list[Origin] = Field(default_factory=list)
     key_file: FilePath = Path("keys.json")
     key_secret: str | None = Field(
         default=None, pattern=r"^projects/[a-z0-9-]+/secrets/[A-Za-z0-9_-]{1,255}$"

@@ -4,7 +4,7 @@ import threading
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
-from flask import Flask, Response
+from flask import Flask
 from flask_openapi3.models.info import Info
 from flask_openapi3.models.security_scheme import SecurityScheme
 from flask_openapi3.models.server import Server
@@ -13,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from services.api.access_log import register_access_log
 from services.api.context import Api
+from services.api.cors import register_cors
 from services.api.errors import refuse_fields, register_error_handlers
 from services.api.gate import require_key
 from services.api.gauges import StateGauges
@@ -34,6 +35,7 @@ from services.api.routes import (
     webhook_endpoint,
     webhooks,
 )
+from services.api.security_headers import register_security_headers
 from services.api.specification import add_specification
 from services.api.waiting import WaitingRoom, seats_for
 from shared.config import Config
@@ -88,7 +90,7 @@ def create_app(wiring: Wiring, keys: KeyRing) -> OpenAPI:
         waiting_room=_waiting_room(wiring),
         decoding=threading.Semaphore(_PICTURES_AT_ONCE),
     )
-    _register_checks(app)
+    _register_checks(app, config)
     wiring.metrics.add(StateGauges(wiring))
     return app
 
@@ -126,20 +128,14 @@ def _warn_of_open_doors(replicate: Replicate) -> None:
         )
 
 
-def _register_checks(app: Flask) -> None:
+def _register_checks(app: Flask, config: Config) -> None:
     """In this order: who it is said to be comes before how much is read of what was sent."""
     register_access_log(app)
+    register_security_headers(app)
+    register_cors(app, config.server.cors_origins)
     app.before_request(require_key)
     app.before_request(check_body)
-    app.after_request(_harden)
     register_error_handlers(app)
-
-
-def _harden(response: Response) -> Response:
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    # Replies hold signed links and prompts: no cache on the way may keep them.
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
 
 
 def _waiting_room(wiring: Wiring) -> WaitingRoom:

@@ -236,7 +236,7 @@ def test_the_page_loads_everything_from_this_server(api):
     assert page.status_code == 200
     assert page.content_type == "text/html; charset=utf-8"
     assert "://" not in page.text
-    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
     assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert len(assets) == 4
     for asset in assets:
