@@ -1,16 +1,12 @@
 """The only place that picks adapters."""
 
-import hmac
-import os
-import secrets
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.adapters.images.providers import Providers
 from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.adapters.local.signing_keys import SigningFile
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.adapters.traced_queue import TracedQueue
@@ -27,7 +23,7 @@ from shared.telemetry import Metrics, Traces, traces_of
 if TYPE_CHECKING:
     from shared.webhooks.courier import Courier
 
-_SIGNING_KEY_BYTES = 32
+_SIGNING_KEY = "signing.key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +71,9 @@ def wire(config: Config, *, service: str = "service") -> Wiring:
     """
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        signing_key = _signing_key(config.data_dir / "signing.key")
+        signing = SigningFile(signing_file(config))
         choose = _gcp_adapters if config.profile == "gcp" else _local_adapters
-        adapters = choose(config, signing_key)
+        adapters = choose(config, signing)
     except OSError as error:
         reason = f"cannot be used: {error.strerror}"
         raise ConfigurationError(config.data_dir, [("data_dir", reason)]) from error
@@ -88,7 +84,7 @@ def wire(config: Config, *, service: str = "service") -> Wiring:
     queue = adapters.queue
     if config.telemetry.traces != "off":
         queue = TracedQueue(queue, traces)
-    prompt_hash_key = _derived(signing_key, "prompts")
+    prompt_hash_key = signing().derived("prompts").newest
     providers = Providers(config)
     generations = Generations(
         config=config,
@@ -127,6 +123,11 @@ def wire(config: Config, *, service: str = "service") -> Wiring:
     )
 
 
+def signing_file(config: Config) -> Path:
+    """Where this installation's secret is, from which its other keys are made."""
+    return config.data_dir / _SIGNING_KEY
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Adapters:
     store: JobStore
@@ -136,11 +137,11 @@ class _Adapters:
     scheduler: CallerGuard | None = None
 
 
-def _local_adapters(config: Config, signing_key: bytes) -> _Adapters:
+def _local_adapters(config: Config, signing: SigningFile) -> _Adapters:
     artifacts = DiskArtifacts(
         config.data_dir / "artifacts",
         bucket=config.artifacts.bucket,
-        signing_key=_derived(signing_key, "links"),
+        signing=lambda: signing().derived("links"),
     )
     store = SqliteJobs(
         config.data_dir / "jobs.sqlite3", log_lines_per_job=config.limits.log_lines_per_job
@@ -155,7 +156,7 @@ def _local_adapters(config: Config, signing_key: bytes) -> _Adapters:
     return _Adapters(store=store, queue=queue, artifacts=artifacts, served_files=artifacts)
 
 
-def _gcp_adapters(config: Config, _signing_key: bytes) -> _Adapters:
+def _gcp_adapters(config: Config, _signing: SigningFile) -> _Adapters:
     # Here, not above: Google's clients take a second to import, and one machine does without them.
     from shared.adapters.gcp.credentials import told_as_configuration  # noqa: PLC0415
     from shared.adapters.gcp.firestore_jobs import FirestoreJobs  # noqa: PLC0415
@@ -189,34 +190,3 @@ def _gcp_adapters(config: Config, _signing_key: bytes) -> _Adapters:
         artifacts=artifacts,
         scheduler=caller_check(gcp.scheduler),
     )
-
-
-def _signing_key(file: Path) -> bytes:
-    """This installation's secret, made at its first start, readable by its user only."""
-    if not file.exists():
-        _make_key(file)
-    key = file.read_bytes()
-    if len(key) != _SIGNING_KEY_BYTES:
-        # With a cut-off key anyone could sign links.
-        reason = f"must hold {_SIGNING_KEY_BYTES} bytes; restore it, or remove it to make a new one"
-        raise ConfigurationError(file, [("", reason)])
-    return key
-
-
-def _make_key(file: Path) -> None:
-    descriptor, name = tempfile.mkstemp(dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as made:
-            made.write(secrets.token_bytes(_SIGNING_KEY_BYTES))
-            made.flush()
-            os.fsync(made.fileno())
-        # Two processes may start at once: the first one's key stays, and both read it.
-        with suppress(FileExistsError):
-            os.link(name, file)
-    finally:
-        Path(name).unlink()
-
-
-def _derived(key: bytes, purpose: str) -> bytes:
-    # One secret on disk, one key a purpose: what one leaks tells nothing of the other.
-    return hmac.digest(key, purpose.encode(), "sha256")

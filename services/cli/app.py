@@ -13,6 +13,7 @@ from services.cli import (
     job_commands,
     key_commands,
     server_commands,
+    signing_commands,
     webhook_commands,
     weights_commands,
 )
@@ -34,6 +35,7 @@ app.add_typer(job_commands.commands)
 app.add_typer(server_commands.commands, name="servers")
 app.add_typer(webhook_commands.commands, name="webhook")
 app.add_typer(key_commands.commands, name="keys")
+app.add_typer(signing_commands.commands, name="signing")
 app.add_typer(weights_commands.commands, name="weights")
 
 ConfigOption = Annotated[

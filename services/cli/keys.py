@@ -1,9 +1,8 @@
 """`promptreel keys`: the API keys of an installation, here or for one that runs elsewhere."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from services.api.keys.document import ApiKey, KeyDocument, Scope, new_key, revoked, rotated
@@ -11,14 +10,13 @@ from services.api.keys.secret_source import key_source
 from services.api.keys.sources import KeyFile, KeySource
 from services.cli.exits import EXIT_USAGE, CommandFailed
 from services.cli.output import Output
+from services.cli.spans import span
 from shared.config import Config, find_config, load_config
 from shared.errors import KeyUnknown, TransientError
 from shared.settings import read_settings
 from shared.wiring import wire
 
-_SPAN = re.compile(r"(\d{1,6})([dhm])")
 _WIDTHS = (8, 20, 10, 16, 16, 0)
-_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +67,7 @@ def create_key(wanted: Wanted, place: Place, output: Output) -> None:
             scopes=tuple(Scope(scope) for scope in wanted.scopes),
             plan=wanted.plan,
             note=wanted.note,
-            expires_at=None if wanted.expires is None else now + _span(wanted.expires),
+            expires_at=None if wanted.expires is None else now + span(wanted.expires),
         )
     except ValueError:
         raise CommandFailed(
@@ -123,9 +121,9 @@ def rotate_key(
             scopes=old.scopes,
             plan=old.plan,
             note=old.note,
-            expires_at=None if expires is None else now + _span(expires),
+            expires_at=None if expires is None else now + span(expires),
         )
-        kept = _span(overlap)
+        kept = span(overlap)
 
         def change(document: KeyDocument) -> KeyDocument:
             return rotated(document, old.id, successor, now=now, overlap=kept)
@@ -171,13 +169,6 @@ def _uses(config: Config | None, output: Output) -> Mapping[str, datetime]:
 def _id(said: str) -> str:
     """Of what a person may copy: the id, or the beginning of the key."""
     return said.removeprefix("pr_").partition("_")[0]
-
-
-def _span(said: str) -> timedelta:
-    match = _SPAN.fullmatch(said)
-    if match is None:
-        raise CommandFailed(f"{said} is no span of time. Give 90d, 12h or 30m.", EXIT_USAGE)
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _line(*cells: str) -> str:

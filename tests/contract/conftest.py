@@ -31,6 +31,7 @@ from shared.adapters.gcp.gcs_artifacts import GcsArtifacts
 from shared.adapters.gcp.pubsub_queue import PubsubQueue
 from shared.adapters.gcp.pubsub_topology import Redelivery, create_topology, names_of
 from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.adapters.local.signing_keys import SigningSecrets
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.errors import ArtifactExpired, LinkTampered
@@ -239,7 +240,12 @@ def message_queue(open_message_queue) -> Iterator[MessageQueue]:
 def open_artifact_store(request, tmp_path) -> Callable[[], ArtifactStore]:
     if request.param == "gcp":
         return request.getfixturevalue("open_gcs_artifacts")
-    return partial(DiskArtifacts, tmp_path / "artifacts", bucket="bucket", signing_key=b"k" * 32)
+    return partial(
+        DiskArtifacts,
+        tmp_path / "artifacts",
+        bucket="bucket",
+        signing=partial(SigningSecrets, b"k" * 32),
+    )
 
 
 @pytest.fixture
@@ -282,7 +288,9 @@ def follow(request, artifact_store) -> Callable[[str, datetime], bytes]:
         query = parse_qs(parts.query, strict_parsing=True)
         path = artifact_store.open_link(
             unquote(parts.path).removeprefix("/outputs/"),
+            method="GET",
             expires=query["expires"][0],
+            key_id=query["key_id"][0],
             signature=query["signature"][0],
             now=now,
         )

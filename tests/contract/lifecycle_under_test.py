@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from structlog.testing import capture_logs
 
 from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.adapters.local.signing_keys import SigningSecrets
 from shared.config import Config
 from shared.job import Job
 from shared.lifecycle import Lifecycle
@@ -45,7 +46,9 @@ class LifecycleUnderTest:
             config=CONFIG,
             store=self._store,
             queue=self.queue,
-            artifacts=DiskArtifacts(files, bucket="bucket", signing_key=b"k" * 32),
+            artifacts=DiskArtifacts(
+                files, bucket="bucket", signing=lambda: SigningSecrets(b"k" * 32)
+            ),
             metrics=Metrics(),
             prompt_hash_key=b"key",
             now=lambda: self.now,

@@ -11,6 +11,7 @@ import pytest
 
 from shared import transitions as rules
 from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.adapters.local.signing_keys import SigningSecrets
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.config import Config
@@ -50,7 +51,9 @@ def adapters(request, tmp_path) -> Iterator[tuple[JobStore, ArtifactStore]]:
     else:
         opened = (
             SqliteJobs(tmp_path / "jobs.sqlite3"),
-            DiskArtifacts(tmp_path / "artifacts", bucket="bucket", signing_key=b"k" * 32),
+            DiskArtifacts(
+                tmp_path / "artifacts", bucket="bucket", signing=lambda: SigningSecrets(b"k" * 32)
+            ),
         )
     with closing(opened[0]), closing(opened[1]):
         yield opened

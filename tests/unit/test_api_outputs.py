@@ -1,5 +1,10 @@
+import re
+from datetime import timedelta
+
 import pytest
 
+from shared.adapters.local.signing_keys import rotate
+from shared.wiring import signing_file
 from tests.unit.api_under_test import VIDEO, assert_error, running_api
 
 
@@ -94,9 +99,11 @@ def test_a_poster_is_served_as_what_it_is(api, fetch, job_id):
 
 def changed(link, what):
     path, _, query = link.partition("?")
-    expires, _, signature = query.partition("&signature=")
+    named, _, signature = query.partition("&signature=")
+    expires, _, key_id = named.partition("&key_id=")
     moment = int(expires.removeprefix("expires="))
     return {
+        "another secret": f"{path}?expires={moment}&key_id=0{key_id[1:]}1&signature={signature}",
         "signature": f"{path}?expires={moment}&signature={'0' * 64}",
         "no signature": f"{path}?expires={moment}",
         "empty signature": f"{path}?expires={moment}&signature=",
@@ -125,6 +132,7 @@ def changed(link, what):
         "another file",
         "outside",
         "a job's id",
+        "another secret",
     ],
 )
 def test_a_changed_link_is_403(fetch, link, what):
@@ -135,6 +143,56 @@ def test_another_installations_link_is_403(fetch, link, tmp_path):
     (tmp_path / "other").mkdir()
     with running_api(tmp_path / "other") as other:
         assert_error(other.anonymous.get(link), 403, "link_tampered")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_link_is_for_fetching_only(fetch, link, method):
+    assert fetch(link, method=method).status_code == 405
+
+
+def test_a_link_of_an_earlier_version_works_until_it_expires(api, fetch, link):
+    path, _, query = link.partition("?")
+    expires, _, signed = query.partition("&")
+    earlier = f"{path}?{expires}&{signed.partition('&')[2]}"
+    assert "key_id" not in earlier
+    assert fetch(earlier).data == VIDEO
+    api.clock.advance(3600)
+    assert_error(fetch(earlier), 410, "artifact_expired")
+
+
+def rotate_secret(api, **overlap):
+    rotate(
+        signing_file(api.wiring.config),
+        now=api.clock.now,
+        overlap=timedelta(**(overlap or {"hours": 12})),
+    )
+
+
+def test_links_outlive_the_secret_they_are_signed_with_and_nothing_is_restarted(
+    api, fetch, link, job_id
+):
+    rotate_secret(api)
+    new = api.link(job_id)
+    key_ids = {re.search("key_id=([0-9a-f]{8})&", url)[1] for url in (link, new)}
+    assert len(key_ids) == 2
+    assert fetch(link).data == fetch(new).data == VIDEO
+    rotate_secret(api)
+    assert fetch(link).data == fetch(new).data == fetch(api.link(job_id)).data == VIDEO
+
+
+def test_a_secret_that_has_leaked_is_replaced_at_once(api, fetch, link, job_id):
+    rotate_secret(api, seconds=0)
+    assert_error(fetch(link), 403, "link_tampered")
+    assert fetch(api.link(job_id)).data == VIDEO
+
+
+def test_an_old_secret_signs_nothing_beyond_its_time(api, fetch, job_id):
+    link = api.link(job_id, expires_in=7200)
+    rotate_secret(api, hours=1)
+    api.clock.advance(3599)
+    assert fetch(link).status_code == 200
+    api.clock.advance(1)
+    assert_error(fetch(link), 403, "link_tampered")
 
 
 def test_an_expired_link_is_410(api, fetch, job_id):

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.adapters.local.signing_keys import SigningSecrets, id_of
 from shared.errors import LinkTampered
 
 KEY = "videos/2026-01/job_1/final_video.mp4"
@@ -17,7 +19,8 @@ COPY = """
 import sys
 from pathlib import Path
 from shared.adapters.local.disk_artifacts import DiskArtifacts
-store = DiskArtifacts(Path(sys.argv[1]), bucket="bucket", signing_key=b"k" * 32)
+from shared.adapters.local.signing_keys import SigningSecrets
+store = DiskArtifacts(Path(sys.argv[1]), bucket="bucket", signing=lambda: SigningSecrets(b"k" * 32))
 store.put("videos/slow.mp4", Path(sys.argv[2]), content_type="video/mp4")
 """
 
@@ -34,8 +37,14 @@ def clip(tmp_path) -> Path:
     return file
 
 
-def open_store(root: Path, *, signing_key: bytes = b"k" * 32) -> DiskArtifacts:
-    return DiskArtifacts(root, bucket="bucket", signing_key=signing_key)
+def open_store(root: Path, *, secret: bytes = b"k" * 32) -> DiskArtifacts:
+    return DiskArtifacts(root, bucket="bucket", signing=lambda: SigningSecrets(secret))
+
+
+def opened(store: DiskArtifacts, query: str, *, method: str = "GET", **changes: str) -> Path:
+    """What a link's query opens, at the beginning of time."""
+    fields = {"key_id": "", **dict(parse_qsl(query, keep_blank_values=True)), **changes}
+    return store.open_link(KEY, method=method, now=_at(0), **fields)
 
 
 def test_a_file_lies_under_the_name_its_uri_says(root, clip):
@@ -101,24 +110,48 @@ def test_the_file_and_every_new_folder_above_it_are_flushed_to_disk(root, clip, 
     assert len(flushed) == 5
 
 
+def link_to(store: DiskArtifacts) -> str:
+    """Its query."""
+    return store.link(KEY, expires_in_seconds=60, now=_at(0)).url.partition("?")[2]
+
+
 def test_a_link_signed_by_another_installation_is_refused(root, clip, tmp_path):
     store = open_store(root)
     store.put(KEY, clip, content_type="video/mp4")
-    forged = open_store(tmp_path / "elsewhere", signing_key=b"x" * 32)._sign(KEY, 2_000_000_000)
+    assert opened(store, link_to(store)).read_bytes() == b"a clip"
+    forged = link_to(open_store(tmp_path / "elsewhere", secret=b"x" * 32))
+    for changes in ({}, {"key_id": ""}, {"key_id": id_of(b"k" * 32)}):
+        with pytest.raises(LinkTampered):
+            opened(store, forged, **changes)
+
+
+def test_a_link_is_for_fetching_and_for_nothing_else(root, clip):
+    store = open_store(root)
+    store.put(KEY, clip, content_type="video/mp4")
+    assert opened(store, link_to(store), method="HEAD")
+    for method in ("POST", "PUT", "DELETE", "PATCH", "get", ""):
+        with pytest.raises(LinkTampered):
+            opened(store, link_to(store), method=method)
+
+
+@pytest.mark.parametrize("key_id", ["00000000", "ü", "k" * 100])
+def test_a_link_that_names_a_secret_that_is_not_there_is_refused(root, clip, key_id):
+    store = open_store(root)
+    store.put(KEY, clip, content_type="video/mp4")
     with pytest.raises(LinkTampered):
-        store.open_link(KEY, expires="2000000000", signature=forged, now=_at(0))
+        opened(store, link_to(store), key_id=key_id)
 
 
 @pytest.mark.parametrize("expires", ["", "-1", "1e9", "soon", "9" * 13, "²"])
 def test_an_expiry_that_is_no_moment_is_refused(root, expires):
     with pytest.raises(LinkTampered):
-        open_store(root).open_link(KEY, expires=expires, signature="0" * 64, now=_at(0))
+        opened(open_store(root), f"expires=1&signature={'0' * 64}", expires=expires)
 
 
 def test_a_signature_in_letters_no_signature_has_is_refused(root):
     for signature in ("ü" * 64, "\ud800", ""):
         with pytest.raises(LinkTampered):
-            open_store(root).open_link(KEY, expires="1", signature=signature, now=_at(0))
+            opened(open_store(root), "expires=1", signature=signature)
 
 
 def _at(seconds: float) -> datetime:

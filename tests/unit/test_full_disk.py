@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.adapters.local.signing_keys import SigningSecrets
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.errors import (
@@ -58,7 +59,9 @@ def a_job(number: int = 1) -> Job:
 
 @pytest.fixture
 def artifacts(tmp_path) -> DiskArtifacts:
-    return DiskArtifacts(tmp_path / "artifacts", bucket="bucket", signing_key=b"k" * 32)
+    return DiskArtifacts(
+        tmp_path / "artifacts", bucket="bucket", signing=lambda: SigningSecrets(b"k" * 32)
+    )
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import structlog
 
 from shared import lifecycle as lifecycle_module
 from shared.adapters.local.disk_artifacts import DiskArtifacts
+from shared.adapters.local.signing_keys import SigningSecrets
 from shared.adapters.local.sqlite_jobs import SqliteJobs
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.admission import NO_LIMITS, AdmissionLimits
@@ -178,7 +179,9 @@ def house(tmp_path) -> Iterator[House]:
         backoff_max_seconds=60,
         max_deliveries=3,
     )
-    artifacts = FlakyArtifacts(tmp_path / "artifacts", bucket="bucket", signing_key=b"k" * 32)
+    artifacts = FlakyArtifacts(
+        tmp_path / "artifacts", bucket="bucket", signing=lambda: SigningSecrets(b"k" * 32)
+    )
     clock, metrics = Clock(), Metrics()
     lifecycle = Lifecycle(
         config=Config(),

@@ -1,6 +1,6 @@
 """The files themselves: by a signed link, or for the owner by the job's id."""
 
-from flask import Response, send_file
+from flask import Response, request, send_file
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
@@ -33,6 +33,7 @@ class OutputPath(BaseModel):
 
 class OutputQuery(BaseModel):
     expires: str = Field(default="", description="Of a signed link: until when, in Unix seconds.")
+    key_id: str = Field(default="", description="Of a signed link: which key has signed it.")
     signature: str = Field(default="", description="Of a signed link.")
 
 
@@ -65,7 +66,12 @@ def _serve(key: str, query: OutputQuery) -> Response:
     if wiring.served_files is None:
         raise JobNotFound  # the links of this installation lead elsewhere
     file = wiring.served_files.open_link(
-        key, expires=query.expires, signature=query.signature, now=wiring.lifecycle.now()
+        key,
+        method=request.method,
+        expires=query.expires,
+        key_id=query.key_id,
+        signature=query.signature,
+        now=wiring.lifecycle.now(),
     )
     response = send_file(
         file,

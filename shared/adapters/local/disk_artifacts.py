@@ -1,20 +1,22 @@
 """The artifact store as files, with HMAC-signed expiring links that the API serves.
 
-A link is ``/outputs/{key}?expires={unix seconds}&signature={hex}``; the signature covers the key and
-the moment, so neither can be changed.
+A link is ``/outputs/{key}?expires={unix seconds}&key_id={hex}&signature={hex}``; the signature covers the
+method, the key and the moment, so none of them can be changed. Links without a ``key_id`` are of an
+earlier version: any of the secrets may have signed them.
 """
 
 import hashlib
 import hmac
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlencode
 
 from shared.adapters.local.partial_files import PartialFiles
+from shared.adapters.local.signing_keys import SigningSecrets, id_of
 from shared.complete_file import complete_or_absent
 from shared.errors import (
     ArtifactExpired,
@@ -29,12 +31,12 @@ _CHUNK_BYTES = 1024 * 1024
 class DiskArtifacts:
     """An ``ArtifactStore``; ``open_link`` is what the API serves its links with."""
 
-    def __init__(self, root: Path, *, bucket: str, signing_key: bytes) -> None:
+    def __init__(self, root: Path, *, bucket: str, signing: Callable[[], SigningSecrets]) -> None:
         self._bucket = bucket
         self._folder = root / bucket
         # Beside the bucket, on the same disk: a link from here to there is atomic.
         self._partial = PartialFiles(root / ".partial")
-        self._signing_key = signing_key
+        self._signing = signing
         self._folder.mkdir(parents=True, exist_ok=True)
         self._partial.remove_the_dead()
 
@@ -75,7 +77,9 @@ class DiskArtifacts:
         self._path(key)
         expires_at = (now + timedelta(seconds=expires_in_seconds)).replace(microsecond=0)
         expires = int(expires_at.timestamp())
-        query = urlencode({"expires": expires, "signature": self._sign(key, expires)})
+        secret = self._signing().newest
+        signature = _signature(secret, "GET", key, expires)
+        query = urlencode({"expires": expires, "key_id": id_of(secret), "signature": signature})
         return Link(url=f"/outputs/{quote(key)}?{query}", expires_at=expires_at)
 
     def delete(self, key: str) -> None:
@@ -98,12 +102,22 @@ class DiskArtifacts:
             raise ArtifactStoreUnavailable(f"the files cannot be removed ({why})") from error
         self._remove_emptied_folders(path)
 
-    def open_link(self, key: str, *, expires: str, signature: str, now: datetime) -> Path:
+    def open_link(
+        self, key: str, *, method: str, expires: str, key_id: str, signature: str, now: datetime
+    ) -> Path:
         """The file behind a link. Raises ``LinkTampered``, then ``ArtifactExpired``."""
         if not expires.isdecimal() or len(expires) > 12:  # noqa: PLR2004 - the year 33658
             raise LinkTampered
-        expected = self._sign(key, int(expires))
-        if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
+        # Whoever may have a file may ask about it.
+        signed_method = "GET" if method == "HEAD" else method
+        given = signature.encode(errors="replace")
+        if not any(
+            hmac.compare_digest(
+                _signature(secret, signed_method, key, int(expires)).encode(), given
+            )
+            for secret in self._signing().known(now)
+            if key_id in ("", id_of(secret))
+        ):
             raise LinkTampered
         if now >= datetime.fromtimestamp(int(expires), UTC):
             raise ArtifactExpired("This link has expired. Ask the job for a new one.")
@@ -149,9 +163,10 @@ class DiskArtifacts:
             raise ValueError("not a key of this store")
         return self._folder.joinpath(*parts)
 
-    def _sign(self, key: str, expires: int) -> str:
-        text = f"GET\n{key}\n{expires}".encode(errors="replace")
-        return hmac.new(self._signing_key, text, hashlib.sha256).hexdigest()
+
+def _signature(secret: bytes, method: str, key: str, expires: int) -> str:
+    text = f"{method}\n{key}\n{expires}".encode(errors="replace")
+    return hmac.new(secret, text, hashlib.sha256).hexdigest()
 
 
 def _sha256(path: Path) -> str:
