@@ -6,6 +6,7 @@ PromptreelError
 │   │   ├── MalformedBody
 │   │   ├── UnsupportedContentType
 │   │   └── BodyTooLarge
+│   ├── BodyTooSlow
 │   ├── Unauthenticated
 │   ├── ScopeMissing
 │   ├── KeyUnknown
@@ -106,6 +107,13 @@ class UnsupportedContentType(InvalidRequest):
 
 class BodyTooLarge(InvalidRequest):
     code = "body_too_large"
+
+
+class BodyTooSlow(RequesterError):
+    code = "body_too_slow"
+
+    def __init__(self) -> None:
+        super().__init__("The body came too slowly, or not to its end. Send it again, at once.")
 
 
 class Unauthenticated(RequesterError):

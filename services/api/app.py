@@ -17,8 +17,10 @@ from services.api.cors import register_cors
 from services.api.errors import refuse_fields, register_error_handlers
 from services.api.gate import require_key
 from services.api.gauges import StateGauges
+from services.api.incoming import incoming_bodies
 from services.api.keys.ring import KeyRing
-from services.api.limits import StrictJson, check_body
+from services.api.limits import StrictJson, check_body, forget_body
+from services.api.outgoing import outgoing_files
 from services.api.rates import Rates
 from services.api.routes import (
     documentation,
@@ -88,6 +90,8 @@ def create_app(wiring: Wiring, keys: KeyRing) -> OpenAPI:
         keys=keys,
         rates=Rates(config.limits),
         waiting_room=_waiting_room(wiring),
+        incoming=incoming_bodies(config.server.threads),
+        outgoing=outgoing_files(config.server.threads),
         decoding=threading.Semaphore(_PICTURES_AT_ONCE),
     )
     _register_checks(app, config)
@@ -135,6 +139,7 @@ def _register_checks(app: Flask, config: Config) -> None:
     register_cors(app, config.server.cors_origins)
     app.before_request(require_key)
     app.before_request(check_body)
+    app.teardown_request(forget_body)
     register_error_handlers(app)
 
 

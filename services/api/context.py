@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from flask import current_app, g
 
+from services.api.incoming import IncomingBodies
 from services.api.keys.ring import KeyRing
+from services.api.outgoing import OutgoingFiles
 from services.api.rates import Rates
 from services.api.waiting import WaitingRoom
 from shared.wiring import Wiring
@@ -21,6 +23,8 @@ class Api:
     keys: KeyRing
     rates: Rates
     waiting_room: WaitingRoom
+    incoming: IncomingBodies
+    outgoing: OutgoingFiles
     # Held while a caller's picture is decoded: one may take a hundred megabytes.
     decoding: threading.Semaphore
 

@@ -14,6 +14,10 @@ ERROR_EXAMPLES: Mapping[str, tuple[str, str]] = MappingProxyType(
             "job_not_found",
             "There is no such job. Check the id; a job is visible to its owner only.",
         ),
+        "408": (
+            "body_too_slow",
+            "The body came too slowly, or not to its end. Send it again, at once.",
+        ),
         "409": (
             "idempotency_conflict",
             "This Idempotency-Key was used with another request. Send a new key with a new request.",

@@ -17,6 +17,7 @@ from shared.errors import (
     ArtifactStoreUnavailable,
     BackendUnavailable,
     BodyTooLarge,
+    BodyTooSlow,
     CertificatesUnavailable,
     ConfigurationError,
     Fault,
@@ -68,6 +69,7 @@ STATUSES: Mapping[type[PromptreelError], int] = MappingProxyType(
         MalformedBody: 400,
         UnsupportedContentType: 415,
         BodyTooLarge: 413,
+        BodyTooSlow: 408,
         Unauthenticated: 401,
         ScopeMissing: 403,
         KeyUnknown: 404,
@@ -194,6 +196,12 @@ def reply(
     response = Response(body, status=status, content_type="application/json")
     response.headers.extend(headers)
     return response
+
+
+def no_seat(message: str) -> Response:
+    """To whoever would hold a thread for a while, where all that may be held are."""
+    wait = [("Retry-After", str(RETRY_AFTER_SECONDS))]
+    return reply(503, code="no_seat", message=message, headers=wait)
 
 
 def reply_to(error: PromptreelError, *, status: int | None = None) -> Response:

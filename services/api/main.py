@@ -20,8 +20,10 @@ from granian.server.common import AbstractServer
 
 from services.api import app
 from services.api.context import Api
+from services.api.incoming import bodies_at_once
 from services.api.keys.ring import KeyRing
 from services.api.keys.secret_source import key_source
+from services.api.outgoing import files_at_once
 from shared.config import Config, find_config, load_config
 from shared.errors import EXIT_CONFIGURATION, ConfigurationError
 from shared.lifeline import exit_with_parent
@@ -85,7 +87,7 @@ def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
         port=port,
         interface=Interfaces.WSGI,
         workers=1,  # its threads share the metrics and the waiting seats
-        blocking_threads=threads,
+        blocking_threads=threads + bodies_at_once(threads) + files_at_once(threads),
         http=HTTPModes.http1,  # a proxy in front speaks HTTP/2 and 3
         http1_settings=HTTP1Settings(
             header_read_timeout=_HEADER_READ_MILLISECONDS, max_buffer_size=_HEADER_BYTES

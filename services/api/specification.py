@@ -81,8 +81,13 @@ def _written(app: OpenAPI, config: Config) -> str:
             _tell_what_is_taken(schema, config, is_form=media_type == _FORM)
             if media_type == _FORM:
                 _tell_of_files(media, schema)
+        if "requestBody" in operation:
+            _add_refusals(operation["responses"], "400", HTTPStatus.REQUEST_TIMEOUT)
         if operation.get("security"):
-            _add_refusals_of_keys(operation["responses"])
+            # For what the key is not good for, or for asking too often.
+            _add_refusals(
+                operation["responses"], "401", HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS
+            )
         for status, response in operation["responses"].items():
             _add_header(response, status)
         add_examples(operation, path)
@@ -98,10 +103,11 @@ def operations_of(document: Document) -> Iterator[tuple[str, Document]]:
             yield path, operation
 
 
-def _add_refusals_of_keys(responses: Document) -> None:
-    """Whatever needs a key may be refused for what that is not good for, or for asking too often."""
-    for status in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS):
-        told = {"description": status.phrase, "content": deepcopy(responses["401"]["content"])}
+def _add_refusals(responses: dict[str, Any], like: str, *statuses: HTTPStatus) -> None:
+    """Of the shape that another refusal has there."""
+    for status in statuses:
+        alike = responses[like if like in responses else "500"]
+        told = {"description": status.phrase, "content": deepcopy(alike["content"])}
         responses.setdefault(str(status.value), told)
 
 

@@ -91,9 +91,9 @@ def stream_events(path: JobPath, header: EventHeaders, query: EventQuery) -> Res
     job = api().wiring.lifecycle.get(path.job_id, owner=owner())
     seat = api().waiting_room.take_seat(job.owner)
     if seat is None:
-        message = "Too many callers wait or follow their jobs. Try again in a few seconds, or poll."
-        wait = [("Retry-After", str(errors.RETRY_AFTER_SECONDS))]
-        return errors.reply(503, code="no_seat", message=message, headers=wait)
+        return errors.no_seat(
+            "Too many callers wait or follow their jobs. Try again in a few seconds, or poll."
+        )
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own way
     told = _told(app, job, line)
     response = Response(told, content_type=CONTENT_TYPE, headers={"X-Accel-Buffering": "no"})

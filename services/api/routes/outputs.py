@@ -5,6 +5,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
+from services.api import errors
 from services.api.context import api, owner
 from services.api.gate import is_signed
 from services.api.links import artifact_of, sign
@@ -73,12 +74,18 @@ def _serve(key: str, query: OutputQuery) -> Response:
         signature=query.signature,
         now=wiring.lifecycle.now(),
     )
+    over = api().outgoing.begin(request.remote_addr or "unknown")
+    if over is None:
+        return errors.no_seat("Too many files are being fetched. Try again in a few seconds.")
     response = send_file(
         file,
         mimetype=_CONTENT_TYPES.get(file.suffix, "application/octet-stream"),
         conditional=True,
         etag=True,
     )
+    # Passed through as it is, the file would be closed and nobody told.
+    response.direct_passthrough = False
+    response.call_on_close(over)
     # Only for whoever holds the link; and a player may seek without fetching it all again.
     response.headers["Cache-Control"] = "private"
     response.headers["Accept-Ranges"] = "bytes"
