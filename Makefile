@@ -12,6 +12,7 @@ export PROMPT
 BIN    := $(VENV)/bin
 RUN    := $(VENV)/.run-installed
 DEV    := $(VENV)/.dev-installed
+FUZZ   := $(VENV)/.fuzz-installed
 # In an environment of its own: its hundred packages would argue with ours.
 SCAN_BIN := $(VENV)-scan/bin
 SCAN     := $(VENV)-scan/.checkov-3.3.30
@@ -23,7 +24,7 @@ PAIRED   := --numprocesses 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-contract test-journey test-terraform fuzz-api docs pictures lint lint-deploy format torture bench clean
+.PHONY: help demo up test test-unit test-contract test-journey test-terraform fuzz fuzz-api docs pictures lint lint-deploy format torture bench clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,9 @@ test-contract: $(DEV) ## What every adapter of a port promises.
 
 test-journey: $(DEV) ## Whole jobs through real processes.
 	@$(PYTEST) tests/journey
+
+fuzz: $(FUZZ) ## Give what parses strangers' bytes other bytes for MINUTES=5 in all; says how to repeat what it finds.
+	@MINUTES=$(MINUTES) $(BIN)/python tests/fuzz/fuzz.py
 
 fuzz-api: $(DEV) ## Ask the API whatever its specification allows, EXAMPLES=500 of each; SEED=… for others.
 	@FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_SEED=$(or $(SEED),2) $(PYTEST) tests/journey/test_api_schema.py
@@ -108,6 +112,10 @@ $(RUN): pyproject.toml constraints.txt
 
 $(DEV): $(RUN)
 	@$(PIP) --editable '.[api,worker,gcp,dev]'
+	@touch $@
+
+$(FUZZ): $(DEV)
+	@$(PIP) --editable '.[fuzz]'
 	@touch $@
 
 $(SCAN):
