@@ -16,6 +16,8 @@ FUZZ   := $(VENV)/.fuzz-installed
 # In an environment of its own: its hundred packages would argue with ours.
 SCAN_BIN := $(VENV)-scan/bin
 SCAN     := $(VENV)-scan/.checkov-3.3.30
+AUDIT_BIN := $(VENV)-audit/bin
+AUDIT    := $(VENV)-audit/.pip-audit-2.10.1
 PYTEST := $(BIN)/python -m pytest
 # The contract tests mostly wait for emulators, the unit tests for processes of their own; the journeys
 # want the cores for themselves.
@@ -24,7 +26,7 @@ PAIRED   := --numprocesses 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-contract test-journey test-terraform fuzz fuzz-api docs pictures lint lint-deploy format torture bench clean
+.PHONY: help demo up test test-unit test-contract test-journey test-terraform fuzz fuzz-api docs licences audit pictures lint lint-deploy format torture bench clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +65,12 @@ fuzz-api: $(DEV) ## Ask the API whatever its specification allows, EXAMPLES=500 
 docs: $(RUN) ## Write docs/api.md from the API's own specification.
 	@$(BIN)/python -m services.api.reference > docs/.api.md && mv docs/.api.md docs/api.md
 
+licences: $(DEV) ## Write docs/licences.md from what is installed.
+	@$(BIN)/python docs/licences.py
+
+audit: $(AUDIT) ## Is anything known against the versions in constraints.txt? Needs the network.
+	@deploy/audit.sh $(AUDIT_BIN)/pip-audit
+
 pictures: $(DEV) ## Take the README's pictures anew; needs Chromium, and nothing else does.
 	@$(BIN)/python docs/pictures/take.py
 
@@ -71,6 +79,7 @@ lint: $(DEV) lint-deploy ## Style, types, who may import whom, and what is deplo
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python docs/licences.py --check
 	@$(BIN)/hadolint services/*/Dockerfile
 	@$(BIN)/shellcheck deploy/*.sh
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.cloudbuild cloudbuild.yaml
@@ -101,7 +110,7 @@ bench: $(DEV) ## Measure, print tables, write benchmarks/results/; a quarter of 
 	@$(BIN)/python benchmarks/stitch.py
 
 clean: ## Remove what the commands above made; jobs and models stay.
-	rm -rf $(VENV) $(VENV)-scan out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-scan $(VENV)-audit out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(RUN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Promptreel needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -121,4 +130,9 @@ $(FUZZ): $(DEV)
 $(SCAN):
 	@test -x $(SCAN_BIN)/python || $(PYTHON) -m venv $(VENV)-scan
 	@$(SCAN_BIN)/python -m pip install --quiet --disable-pip-version-check 'checkov==$(@:$(VENV)-scan/.checkov-%=%)'
+	@touch $@
+
+$(AUDIT):
+	@test -x $(AUDIT_BIN)/python || $(PYTHON) -m venv $(VENV)-audit
+	@$(AUDIT_BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit==$(@:$(VENV)-audit/.pip-audit-%=%)'
 	@touch $@

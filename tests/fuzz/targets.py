@@ -33,7 +33,6 @@ from services.api.images.webhook import read_webhook
 from services.api.keys.document import KeyDocument, new_key, presented
 from services.api.keys.ring import KeyRing
 from services.api.keys.sources import KeyFile, create_key
-from services.api.limits import StrictJson
 from shared.adapters.gcp.oidc import CallerCheck
 from shared.adapters.gcp.push_envelope import parse_push
 from shared.adapters.images.replicate import prediction_of
@@ -118,7 +117,7 @@ def message(data: bytes) -> None:
 
 def json_body(data: bytes) -> None:
     try:
-        value = StrictJson(Flask("fuzz")).loads(data)
+        value = app().json.loads(data)
     except MalformedBody:
         return
     # What was let in can be stored, and sent again.

@@ -6,6 +6,7 @@ emulated, with traces on. What they print, trace, count and answer is kept, and 
 
 import base64
 import json
+import os
 import secrets
 from collections import defaultdict
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import httpx
+import psutil
 import pytest
 
 from services.cli.client_key import client_key
@@ -59,6 +61,7 @@ class Told:
 
     secrets: dict[str, str] = field(default_factory=dict)
     sinks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    handed: set[str] = field(default_factory=set)  # names of variables that processes were given
 
     def text(self, sink):
         return "\n".join(self.sinks[sink])
@@ -78,10 +81,9 @@ def told(tmp_path_factory, demo_model_dir):
         installation = _installation(folder, demo_model_dir, collector, vertex, replicate)
         key = client_key(load_config(installation.config_file)).secret
         api = running.enter_context(running_api(installation.config_file))
-        running.enter_context(running_worker(installation.config_file, name="here"))
-        elsewhere = ["--backend", "veo3"]
-        running.enter_context(
-            running_worker(installation.config_file, *elsewhere, name="elsewhere")
+        here = running.enter_context(running_worker(installation.config_file, name="here"))
+        elsewhere = running.enter_context(
+            running_worker(installation.config_file, "--backend", "veo3", name="elsewhere")
         )
         wait_until_answers(installation.url, api)
         client = running.enter_context(installation.client(key=key))
@@ -99,6 +101,8 @@ def told(tmp_path_factory, demo_model_dir):
         }
         for port in (installation.config["server"]["port"], *_worker_ports(installation)):
             told.sinks["metrics"].append(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        for process in (api, here, elsewhere):
+            _look_at_processes(told, process.pid)
         _check_that_secrets_were_used(vertex, replicate, told)
     told.sinks["logs"] += [
         (folder / f"{name}.log").read_text() for name in ("api", "here", "elsewhere")
@@ -138,6 +142,21 @@ def _installation(folder, demo_model_dir, collector, vertex, replicate):
     installation.config["server"]["public_url"] = installation.url
     installation.write_config()
     return installation
+
+
+def _look_at_processes(told, pid):
+    """What any user of the machine may see of them; and what they were handed beside what we have."""
+    process = psutil.Process(pid)
+    for each in [process, *process.children(recursive=True)]:
+        told.sinks["process lists"].append(" ".join(each.cmdline()))
+        handed = set(each.environ().items()) - set(os.environ.items())
+        # Where the configuration is, is no secret; in these tests the folder's name is made to look like one.
+        told.sinks["process lists"] += [
+            f"{name}={value}"
+            for name, value in handed
+            if name not in {"PROMPTREEL_CONFIG", "TMPDIR"}
+        ]
+        told.handed |= {name for name, _ in handed}
 
 
 def _worker_ports(installation):
@@ -297,7 +316,7 @@ RUNTIME = (
     "the service account's key",
     "the service account's file",
 )
-SINKS = ("logs", "spans", "metrics", "errors", "job logs")
+SINKS = ("logs", "spans", "metrics", "errors", "job logs", "process lists")
 
 
 @pytest.mark.parametrize("sink", SINKS)
@@ -310,7 +329,7 @@ def test_no_secret_is_told(told, name, sink):
 
 
 def test_there_was_much_to_tell(told):
-    logs, spans, metrics, errors, job_logs = (told.text(sink) for sink in SINKS)
+    logs, spans, metrics, errors, job_logs, processes = (told.text(sink) for sink in SINKS)
     for message in ("job accepted", "job claimed", "job ended", "request", "model loaded"):
         assert f'"message": "{message}"' in logs
     for span in ("POST /v1/videos", "consume render-remote", "render process", "denoising"):
@@ -320,3 +339,18 @@ def test_there_was_much_to_tell(told):
     assert len(told.sinks["errors"]) > 80
     assert "prompt_refused" in errors
     assert "attempt 1 of 2" in job_logs
+    for module in ("services.api.main", "services.gpu_worker.pull", "render_process"):
+        assert module in processes
+
+
+def test_no_process_is_handed_a_secret_by_its_environment(told):
+    assert "PROMPTREEL_CONFIG" in told.handed
+    # Python's own, of who starts render processes.
+    assert told.handed <= {
+        "PROMPTREEL_CONFIG",
+        "TMPDIR",
+        "KINETO_LOG_LEVEL",
+        "PWD",
+        "OLDPWD",
+        "SHLVL",
+    }
