@@ -250,7 +250,7 @@ def token(data: bytes) -> None:
         check.check(f"Bearer {data.decode('latin-1')}.SIGNATURE_REMOVED_BY_GOOGLE")
     except UntrustedCaller:
         return
-    claims = jwt.decode(f"{data.decode('latin-1')}.AAAA", verify=False)
+    claims = jwt.decode(f"{data.decode('latin-1').strip()}.AAAA", verify=False)
     assert claims["iss"] in {"https://accounts.google.com", "accounts.google.com"}
     assert claims["aud"] == "https://api"
     assert claims["email"] == "scheduler@example.com"

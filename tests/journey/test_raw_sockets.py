@@ -1,9 +1,12 @@
-"""Raw sockets against a real API: who sends slowly, reads slowly or sends too much keeps nobody else waiting."""
+"""Raw sockets against a real API: who sends or reads slowly, too much or oddly keeps nobody waiting, and gets nowhere."""
 
+import json
+import re
 import socket
 import time
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -17,6 +20,7 @@ from tests.journey.installation import free_port, install, running_program, wait
 MANY = 40
 # As it is started, but for how long it waits for the headers of a request.
 SERVE = "from services.api import main; main._HEADER_READ_MILLISECONDS = 1000; main._main()"
+LINES = re.MULTILINE | re.DOTALL | re.IGNORECASE
 BIG_FILE = "videos/2026-01/job_1/final_video.mp4"
 
 
@@ -160,3 +164,58 @@ def test_of_two_ways_to_say_how_long_a_body_is_none_smuggles_a_request(api, conn
     both = ["Content-Length: 4", "Transfer-Encoding: chunked"]
     connection = connect(request("POST", "/v1/jobs", *both) + b"0\r\n\r\n" + inner)
     assert status_of(connection) in {400, 401}
+
+
+# --- what is in a path or a header, and where it must not get
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/outputs/../../keys.json",
+        "/outputs/..%2f..%2fkeys.json",
+        "/outputs/%2e%2e/%2e%2e/signing.key",
+        "/outputs/..\\..\\keys.json",
+        "/outputs//etc/passwd",
+        "/outputs/%2fetc%2fpasswd",
+        "/outputs/videos%00.mp4",
+        "/docs/assets/../../../../promptreel.yaml",
+        "/docs/assets/..%2f..%2fapp.py",
+        "//etc/passwd",
+        "/v1/jobs/..%2f..%2fkeys.json",
+    ],
+)
+def test_no_path_leads_out_of_what_is_served(connect, path):
+    for asked in (path, f"{path}?expires=9999999999&key_id=&signature=0"):
+        reply = connect(request("GET", asked)).recv(4000).decode()
+        # Two slashes are led to one: of this server, and no further.
+        while led := re.search(
+            r"^HTTP/1.1 308.*^location: http://reel.example(/\S*)", reply, LINES
+        ):
+            reply = connect(request("GET", led[1])).recv(4000).decode()
+        assert int(reply.split()[1]) in {400, 401, 403, 404}, reply
+
+
+def test_nothing_that_is_sent_becomes_a_header_or_a_line_of_the_log(api, connect):
+    planted = "X-Planted: yes"
+    line = '{"message": "planted"}'
+    for path, header in (
+        (f"/v1/jobs/%0d%0a{quote(planted)}", "X-A: b"),
+        (f"/v1/jobs/a%0a{quote(line)}", "X-A: b"),
+        (f"/outputs/%0d%0a{quote(planted)}?signature=%0d%0a{quote(planted)}", "X-A: b"),
+        ("/v1/jobs", f"X-Request-ID: a\t{line}"),
+        ("/v1/jobs", "X-Request-ID: \x1b[31mred\x1b[0m"),
+        ("/v1/jobs", f"traceparent: {line}"),
+        ("/v1/jobs", f"Authorization: Bearer {line}"),
+    ):
+        connection = connect(request("GET", path, header))
+        reply = connection.recv(4000)
+        assert b"x-planted" not in reply.partition(b"\r\n\r\n")[0].lower(), path
+        assert b"\x1b" not in reply, header
+    with api.client(key=api.keys["ada"]) as client:
+        said = {"prompt": f"a cat\n{line}"}
+        assert client.post("/v1/jobs", json=said, headers={"Idempotency-Key": line}).is_success
+    lines = (api.folder / "api.log").read_text().splitlines()
+    assert len(lines) > 10
+    assert all("planted" not in str(json.loads(each).get("message")) for each in lines)
+    assert not [each for each in lines if "\x1b" in each]
