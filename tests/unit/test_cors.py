@@ -11,15 +11,15 @@ PAGE, OTHER = "https://app.example.com", "https://evil.example.com"
 ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
 
 
-@pytest.fixture
-def api(tmp_path):
-    with running_api(tmp_path) as api:
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    with running_api(tmp_path_factory.mktemp("api")) as api:
         yield api
 
 
-@pytest.fixture
-def open_api(tmp_path):
-    with running_api(tmp_path, server={"cors_origins": [PAGE]}) as api:
+@pytest.fixture(scope="module")
+def open_api(tmp_path_factory):
+    with running_api(tmp_path_factory.mktemp("open"), server={"cors_origins": [PAGE]}) as api:
         yield api
 
 

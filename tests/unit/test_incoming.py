@@ -151,42 +151,48 @@ def test_many_who_send_at_once_wait_for_each_other_and_none_is_refused():
 # --- as a caller sees it
 
 
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api")
+    # With room for two files at once, and for one to each address.
+    with running_api(folder, generate={"wait_seconds": 0.1}, server={"threads": 2}) as api:
+        yield api
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/generate", "/v1/videos", "/api/v1/generations"])
-def test_a_body_that_is_shorter_than_it_was_said_to_be_is_408_and_no_job(tmp_path, path):
-    with running_api(tmp_path, generate={"wait_seconds": 0.1}) as api:
-        reply = api.client.post(
-            path,
-            input_stream=io.BytesIO(b'{"prompt": "a cat"}'),
-            content_type="application/json",
-            environ_overrides={"CONTENT_LENGTH": "100", "wsgi.input_terminated": True},
-        )
-        assert reply.status_code == 408
-        assert api.jobs == 0
+def test_a_body_that_is_shorter_than_it_was_said_to_be_is_408_and_no_job(api, path):
+    before = api.jobs
+    reply = api.client.post(
+        path,
+        input_stream=io.BytesIO(b'{"prompt": "a cat"}'),
+        content_type="application/json",
+        environ_overrides={"CONTENT_LENGTH": "100", "wsgi.input_terminated": True},
+    )
+    assert reply.status_code == 408
+    assert api.jobs == before
 
 
-def test_who_may_not_send_is_told_so_before_anything_is_read(tmp_path):
+def test_who_may_not_send_is_told_so_before_anything_is_read(api):
     class Untouched(io.BytesIO):
         def read(self, *_):
             raise AssertionError("it was read")
 
-    with running_api(tmp_path) as api:
-        refused = api.anonymous.post(
-            "/v1/jobs", input_stream=Untouched(b"x"), content_length=1, json=None
-        )
-        assert_error(refused, 401, "unauthenticated")
+    refused = api.anonymous.post(
+        "/v1/jobs", input_stream=Untouched(b"x"), content_length=1, json=None
+    )
+    assert_error(refused, 401, "unauthenticated")
 
 
-def test_a_file_goes_to_so_many_at_once_and_who_has_it_makes_room(tmp_path):
-    with running_api(tmp_path, server={"threads": 2}) as api:
-        link = api.link(api.finished())
-        first = api.anonymous.get(link, buffered=False)
-        refused = api.anonymous.get(link)
-        assert_error(refused, 503, "no_seat", "Try again")
-        assert refused.headers["Retry-After"] == "5"
-        assert api.client.post("/v1/jobs", json={"prompt": PROMPT}).status_code == 202
-        first.close()
-        with api.anonymous.get(link) as again:
-            assert again.status_code == 200
+def test_a_file_goes_to_so_many_at_once_and_who_has_it_makes_room(api):
+    link = api.link(api.finished())
+    first = api.anonymous.get(link, buffered=False)
+    refused = api.anonymous.get(link)
+    assert_error(refused, 503, "no_seat", "Try again")
+    assert refused.headers["Retry-After"] == "5"
+    assert api.client.post("/v1/jobs", json={"prompt": PROMPT}).status_code == 202
+    first.close()
+    with api.anonymous.get(link) as again:
+        assert again.status_code == 200
 
 
 def test_one_address_does_not_take_all_the_room_there_is_for_files():

@@ -6,9 +6,9 @@ from tests.unit.api_under_test import running_api
 from tests.unit.every_route import every_call
 
 
-@pytest.fixture
-def api(tmp_path):
-    with running_api(tmp_path) as api:
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    with running_api(tmp_path_factory.mktemp("api")) as api:
         yield api
 
 
