@@ -70,7 +70,8 @@ def wire(config: Config, *, service: str = "service") -> Wiring:
     Raises ``ConfigurationError`` when what the configuration names cannot be used.
     """
     try:
-        config.data_dir.mkdir(parents=True, exist_ok=True)
+        # What owners have asked for is in it, in files that everybody could read.
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         signing = SigningFile(signing_file(config))
         choose = _gcp_adapters if config.profile == "gcp" else _local_adapters
         adapters = choose(config, signing)

@@ -21,7 +21,7 @@ def client_key(config: Config) -> ClientKey:
     """The key in ``data_dir/client.key``; the API keeps only its hash in the key file."""
     file = config.data_dir / "client.key"
     if not file.exists() or not config.server.key_file.exists():
-        config.data_dir.mkdir(parents=True, exist_ok=True)
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret = create_key(KeyFile(config.server.key_file), owner=_OWNER, now=datetime.now(UTC))
         file.unlink(missing_ok=True)
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from services.api.keys.sources import KeyFile, create_key
 from shared.config import Config
 from shared.errors import ConfigurationError
 from shared.ports import ArtifactStore, JobStore, MessageQueue
@@ -73,6 +74,13 @@ def test_the_signing_key_can_be_read_by_its_user_only(config_in, tmp_path):
     key = tmp_path / "signing.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert len(key.read_bytes()) == 32
+
+
+def test_a_new_data_folder_is_for_its_user_only(config_in, tmp_path):
+    wire(config_in(tmp_path / "wired")).close()
+    create_key(KeyFile(tmp_path / "keyed" / "keys.json"), "ada", NOON)
+    for name in ("wired", "keyed"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
 
 
 def test_eight_threads_that_start_at_once_share_one_key(config_in, tmp_path):

@@ -67,7 +67,7 @@ class KeyFile:
 
     def edit(self, change: Change) -> None:
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(self._file.parent):
                 document = self.load() if self._file.exists() else KeyDocument()
                 self._write(change(document))
