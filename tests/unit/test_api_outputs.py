@@ -53,6 +53,15 @@ def test_a_signed_link_serves_the_video_without_a_key(fetch, link):
     assert reply.headers["Content-Disposition"].startswith("inline")
 
 
+def test_whatever_becomes_of_a_fetch_it_is_over(fetch, link):
+    """Only so many may be on their way at once; one that is refused is on its way no longer."""
+    for _ in range(20):
+        assert fetch(link, Range="bytes=999999-").status_code == 416
+        assert fetch(link, method="HEAD").status_code == 200
+        assert fetch(link, Range="bytes=0-9").status_code == 206
+    assert fetch(link).status_code == 200
+
+
 def test_head_tells_of_the_video_and_sends_none(fetch, link):
     reply = fetch(link, method="HEAD")
     assert reply.status_code == 200

@@ -1,5 +1,7 @@
 """The files themselves: by a signed link, or for the owner by the job's id."""
 
+from contextlib import ExitStack
+
 from flask import Response, request, send_file
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
@@ -77,15 +79,17 @@ def _serve(key: str, query: OutputQuery) -> Response:
     over = api().outgoing.begin(request.remote_addr or "unknown")
     if over is None:
         return errors.no_seat("Too many files are being fetched. Try again in a few seconds.")
-    response = send_file(
-        file,
-        mimetype=_CONTENT_TYPES.get(file.suffix, "application/octet-stream"),
-        conditional=True,
-        etag=True,
-    )
-    # Passed through as it is, the file would be closed and nobody told.
-    response.direct_passthrough = False
-    response.call_on_close(over)
+    with ExitStack() as place:
+        place.callback(over)
+        response = send_file(  # raises 416
+            file,
+            mimetype=_CONTENT_TYPES.get(file.suffix, "application/octet-stream"),
+            conditional=True,
+            etag=True,
+        )
+        # Passed through as it is, the file would be closed and nobody told.
+        response.direct_passthrough = False
+        response.call_on_close(place.pop_all().close)
     # Only for whoever holds the link; and a player may seek without fetching it all again.
     response.headers["Cache-Control"] = "private"
     response.headers["Accept-Ranges"] = "bytes"
