@@ -214,6 +214,11 @@ def _absolute(config: Config, folder: Path) -> Config:
         return None if path is None else (folder / path).resolve()
 
     gcp, vertex, replicate = config.gcp, config.vertex, config.images.replicate
+    http3 = config.server.http3
+    http3_files = {} if http3 is None else {
+        "certificate_file": placed(http3.certificate_file),
+        "key_file": placed(http3.key_file),
+    }
     replicate_files = {
         "api_token_file": placed(replicate.api_token_file),
         "webhook_secret_file": placed(replicate.webhook_secret_file),
@@ -242,7 +247,12 @@ def _absolute(config: Config, folder: Path) -> Config:
             "reference_images": [placed(image) for image in config.reference_images],
             "data_dir": data_dir.resolve(),
             "output_dir": (folder / config.output_dir).resolve(),
-            "server": config.server.model_copy(update={"key_file": key_file.resolve()}),
+            "server": config.server.model_copy(
+                update={
+                    "key_file": key_file.resolve(),
+                    "http3": http3 and http3.model_copy(update=http3_files),
+                }
+            ),
             "models": {
                 name: _absolute_files(files, folder) for name, files in config.models.items()
             },

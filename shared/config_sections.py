@@ -48,6 +48,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Http3(Section):
+    """HTTPS by this server itself, with HTTP/3, 2 and 1.1 at one port number."""
+
+    host: str | None = None
+    port: int = Field(default=8443, ge=0, le=65535)
+    certificate_file: FilePath
+    key_file: FilePath
+    event_loop: Literal["trio", "asyncio"] = "trio"
+    body_seconds: Seconds = 120
+
+
 class Server(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -59,6 +70,7 @@ class Server(Section):
     key_secret: str | None = Field(
         default=None, pattern=r"^projects/[a-z0-9-]+/secrets/[A-Za-z0-9_-]{1,255}$"
     )
+    http3: Http3 | None = None
 
 
 class Limits(Section):

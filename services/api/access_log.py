@@ -52,6 +52,7 @@ def _finish(response: Response) -> Response:
         method=method,
         route=route,
         status=response.status_code,
+        protocol=request.environ.get("SERVER_PROTOCOL"),
         seconds=round(seconds, 4),
         owner=g.get("owner"),
     )

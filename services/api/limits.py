@@ -9,6 +9,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.wsgi import get_input_stream
 
 from services.api.context import api
+from shared.config import Config
 from shared.errors import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedContentType
 from shared.images.submission import INPUT_FIELDS
 
@@ -92,6 +93,12 @@ def _check_json() -> None:
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body has more than {limit} bytes. Send a shorter one.")
+
+
+def largest_body(config: Config) -> int:
+    """In bytes; no operation takes a larger one."""
+    pictures = len(INPUT_FIELDS) * config.images.input_max_bytes
+    return max(config.limits.body_max_bytes + pictures, WEBHOOK_MAX_BYTES)
 
 
 def _limit_of(endpoint: str | None) -> int:

@@ -5,7 +5,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from services.api.context import Api
 from services.api.incoming import bodies_at_once
 from services.api.keys.ring import KeyRing
 from services.api.keys.secret_source import key_source
+from services.api.limits import largest_body
 from services.api.outgoing import files_at_once
 from shared.config import Config, find_config, load_config
 from shared.errors import EXIT_CONFIGURATION, ConfigurationError
@@ -35,6 +37,8 @@ log = structlog.get_logger("promptreel.api")
 
 _wire = partial(wire, service="api")
 
+_TCP = socket.SOCK_STREAM
+_TCP_AND_UDP = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 _HEADER_READ_MILLISECONDS = 10_000
 _HEADER_BYTES = 64 * 1024
 # How long requests in work may take to end after SIGTERM; whoever waits for a job is let go at once.
@@ -50,7 +54,7 @@ _LET_OUR_ROOT_LOG = {
 def create_app() -> Flask:
     """The app as granian's factory: everything it needs is named by the environment."""
     try:
-        return _build(read_settings())
+        return _served(read_settings())
     except ConfigurationError as error:
         raise SystemExit(_one_line(error)) from error
 
@@ -75,9 +79,47 @@ def serve(
     if port is None:
         port = config.server.port if settings.port is None else settings.port
     host, port = _free_address(file, host or config.server.host, port)
-    log.info("starting", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    plain = _authority(host, port)
+    if config.server.http3 is not None:
+        _serve_http3(settings, config, plain=plain, open_wiring=open_wiring)
+        return
+    log.info("starting", url=f"http://{plain}")
     server = _server(host, port, threads=config.server.threads)
-    server.serve(target_loader=partial(_build, settings, open_wiring), wrap_loader=False)
+    server.serve(target_loader=partial(_served, settings, open_wiring), wrap_loader=False)
+
+
+def _serve_http3(
+    settings: Settings, config: Config, *, plain: str, open_wiring: Callable[[Config], Wiring]
+) -> None:
+    """By Hypercorn, in this process. Raises ``ConfigurationError``."""
+    file, section = find_config(settings.config_file), config.server.http3
+    if section is None:
+        raise AssertionError("asked for without a section")
+    try:
+        from services.api.http3 import certificate, serving  # noqa: PLC0415 - an extra, for those who want it
+    except ModuleNotFoundError as error:
+        reason = f"{error.name} is not installed: pip install 'promptreel[http3]'"
+        raise ConfigurationError(file, [("server.http3", reason)]) from error
+    certificate.check_certificate(file, section, datetime.now(UTC))
+    host, port = section.host or config.server.host, section.port
+    host, port = _free_address(file, host, port, section="server.http3", kinds=_TCP_AND_UDP)
+    secure = _authority(host, port)
+    app = _build(settings, open_wiring)
+    api: Api = app.extensions["promptreel"]
+    log.info("starting", url=f"http://{plain}", http3=f"https://{secure}")
+    serving.serve(
+        app,
+        section,
+        serving.Addresses(plain=plain, secure=secure),
+        # A body is here before it takes one.
+        threads=config.server.threads + files_at_once(config.server.threads),
+        body_max_bytes=largest_body(config),
+        let_go=api.waiting_room.close,
+    )
+
+
+def _authority(host: str, port: int) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
@@ -100,15 +142,21 @@ def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
     )
 
 
-def _build(settings: Settings, open_wiring: Callable[[Config], Wiring] = _wire) -> Flask:
-    """The app in the process that serves it."""
-    # Granian's serving process outlives a killed main process by itself, and keeps the port.
+def _served(settings: Settings, open_wiring: Callable[[Config], Wiring] = _wire) -> Flask:
+    """The app in granian's serving process."""
+    # It outlives a killed main process by itself, and keeps the port.
     exit_with_parent()
+    built = _build(settings, open_wiring)
+    _let_go_on_stop(built.extensions["promptreel"])
+    return built
+
+
+def _build(settings: Settings, open_wiring: Callable[[Config], Wiring]) -> Flask:
+    """The app in the process that serves it."""
     config = load_config(find_config(settings.config_file))
     configure_logging(settings.log_format, service="api", project=config.gcp.project)
     built = app.create_app(open_wiring(config), KeyRing(key_source(config)))
     api: Api = built.extensions["promptreel"]
-    _let_go_on_stop(api)
     if config.telemetry.traces != "off":
         last = threading.Thread(target=_close_traces, args=[api.wiring.traces], name="last-spans")
         last.daemon = False  # the process waits for it
@@ -140,27 +188,36 @@ def _let_go_on_stop(api: Api) -> None:
     threading.Thread(target=watch, name="let-go-on-stop", daemon=True).start()
 
 
-def _free_address(file: Path | None, host: str, port: int) -> tuple[str, int]:
+def _free_address(
+    file: Path | None,
+    host: str,
+    port: int,
+    *,
+    section: str = "server",
+    kinds: Sequence[socket.SocketKind] = (socket.SOCK_STREAM,),
+) -> tuple[str, int]:
     """An address and port to serve at. Raises ``ConfigurationError`` when it is taken.
 
     Asked first because granian shares a port that is already served, silently.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Connections of an earlier server that linger do not count as taken.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            found = probe.getsockname()
+        for kind in kinds:
+            with socket.socket(family, kind) as probe:
+                # Connections of an earlier server that linger do not count as taken.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, kind is _TCP)
+                probe.bind(address)
+                address = probe.getsockname()
     except socket.gaierror as error:
-        raise ConfigurationError(file, [("server.host", f"{host} is no address here")]) from error
+        reason = f"{host} is no address here"
+        raise ConfigurationError(file, [(f"{section}.host", reason)]) from error
     except OSError as error:
         reason = (
             f"cannot listen at {host} port {port} ({error.strerror}); "
             "stop what does, or choose another (0: any free port)"
         )
-        raise ConfigurationError(file, [("server.port", reason)]) from error
-    return str(found[0]), int(found[1])
+        raise ConfigurationError(file, [(f"{section}.port", reason)]) from error
+    return str(address[0]), int(address[1])
 
 
 def _one_line(error: ConfigurationError) -> str:
