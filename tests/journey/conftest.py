@@ -5,15 +5,30 @@ from pathlib import Path
 import httpx
 import pytest
 
+import tests.journey.installation
 from services.emulators.vertex import API_KEY, VertexServer, vertex_server
 from tests.journey.installation import (
     PROMPTREEL,
     Installation,
     free_port,
     install,
+    make_certificates,
     running_api,
     wait_until_answers,
 )
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--http3", action="store_true", help="serve and ask every installation over HTTP/3"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def over_http3(request, tmp_path_factory) -> None:
+    if request.config.getoption("--http3", default=False):
+        folder = make_certificates(tmp_path_factory.mktemp("certificates"))
+        tests.journey.installation.certificates_of_all = folder
 
 
 @pytest.fixture(scope="session")

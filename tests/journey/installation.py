@@ -16,8 +16,14 @@ import httpx
 import psutil
 import yaml
 
+from tests.http3_client import Http3Transport
+
 PROMPTREEL = Path(sys.executable).with_name("promptreel")
 START_SECONDS = 60
+ROOT = Path(__file__).parents[2]
+
+# What every installation serves HTTP/3 with, if it is to (`pytest --http3`).
+certificates_of_all: Path | None = None
 
 
 @dataclass
@@ -37,6 +43,16 @@ class Installation:
         return f"http://127.0.0.1:{self.config['server']['port']}"
 
     @property
+    def secure_url(self) -> str:
+        """Where it serves HTTP/3, 2 and 1.1, if it does."""
+        return f"https://127.0.0.1:{self.config['server']['http3']['port']}"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that its own is to be trusted by."""
+        return Path(self.config["server"]["http3"]["certificate_file"]).with_name("ca.pem")
+
+    @property
     def key(self) -> str:
         return (self.folder / "state" / "client.key").read_text()
 
@@ -48,8 +64,13 @@ class Installation:
         self.config_file.write_text(yaml.safe_dump(self.config))
 
     def client(self, *, key: str | None = None) -> httpx.Client:
+        """Speaks HTTP/3 and nothing else where the suite is run over it, else HTTP/1.1."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
+        if "http3" not in self.config["server"]:
+            return httpx.Client(base_url=self.url, headers=headers, timeout=120)
+        # A link may lead to the plain port: `server.public_url` says so.
+        only = {"https://": Http3Transport(self.authority)}
+        return httpx.Client(base_url=self.secure_url, headers=headers, timeout=120, mounts=only)
 
     def process(self, module: str) -> psutil.Process:
         """The newest process of ours that runs a module."""
@@ -121,6 +142,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def make_certificates(folder: Path) -> Path:
+    """A certificate authority's folder, with a certificate for this machine."""
+    program = ROOT / "deploy/edge/make_certificates.sh"
+    subprocess.run([program, folder, "127.0.0.1"], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def http3_section(certificates: Path, **more: object) -> dict:
+    return {
+        "port": free_port(),
+        "certificate_file": str(certificates / "127.0.0.1.pem"),
+        "key_file": str(certificates / "127.0.0.1.key"),
+        **more,
+    }
+
+
 def install(folder: Path, model_dir: Path, **changes: object) -> Installation:
     """Small clips and short leases, so that a test does not wait for what it does not test."""
     config = {
@@ -135,6 +172,8 @@ def install(folder: Path, model_dir: Path, **changes: object) -> Installation:
             "metrics_port": None,
         },
     }
+    if certificates_of_all is not None:
+        config["server"]["http3"] = http3_section(certificates_of_all)
     for key, value in changes.items():
         config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
     return Installation(folder, config)
