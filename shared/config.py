@@ -215,10 +215,14 @@ def _absolute(config: Config, folder: Path) -> Config:
 
     gcp, vertex, replicate = config.gcp, config.vertex, config.images.replicate
     http3 = config.server.http3
-    http3_files = {} if http3 is None else {
-        "certificate_file": placed(http3.certificate_file),
-        "key_file": placed(http3.key_file),
-    }
+    http3_files = (
+        {}
+        if http3 is None
+        else {
+            "certificate_file": placed(http3.certificate_file),
+            "key_file": placed(http3.key_file),
+        }
+    )
     replicate_files = {
         "api_token_file": placed(replicate.api_token_file),
         "webhook_secret_file": placed(replicate.webhook_secret_file),

@@ -106,8 +106,7 @@ class Http3Transport(httpx.BaseTransport):
         self.asked: list[str] = []
         self._opening: dict[tuple[str, int], asyncio.Lock] = {}
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self.come_back()
 
     def call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
@@ -133,30 +132,33 @@ class Http3Transport(httpx.BaseTransport):
 
     def close(self) -> None:
         self.call(self._close())
-        self._end()
+        self.vanish()
+        self._loop.close()
 
     def vanish(self) -> None:
-        """As if the network were gone: nobody is told."""
-        self.call(self._fall_silent())
-        self._end()
-
-    def _end(self) -> None:
+        """As if the network were gone: nobody is told, nothing is answered."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
+
+    def come_back(self) -> None:
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
 
     # --- on the loop's thread
 
     async def let_go(self, connection, stream_id, *, ended) -> None:
         connection.replies.pop(stream_id, None)
         if not ended and connection.is_open:
-            connection._quic.stop_stream(stream_id, ErrorCode.H3_REQUEST_CANCELLED)
+            with suppress(ValueError):  # it has come whole, only nobody has read it
+                connection._quic.stop_stream(stream_id, ErrorCode.H3_REQUEST_CANCELLED)
             connection.transmit()
 
     async def _connection(self, origin) -> _Connection:
         async with self._opening.setdefault(origin, asyncio.Lock()):
             found = self._connections.get(origin)
             if found is None or not found[0].is_open:
+                if found is not None:
+                    await found[1].__aexit__(None, None, None)
                 found = await self._open(origin)
                 self._connections[origin] = found
             return found[0]
@@ -199,18 +201,11 @@ class Http3Transport(httpx.BaseTransport):
             connection.http.send_data(stream_id, data, ended)
         connection.transmit()
 
-    async def _fall_silent(self) -> None:
-        for connection, _, pinging in self._connections.values():
-            pinging.cancel()
-            await asyncio.gather(pinging, return_exceptions=True)
-            connection._transport.abort()
-
     async def _close(self) -> None:
-        for connection, opened, pinging in self._connections.values():
+        for _, opened, pinging in self._connections.values():
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
-            if connection.is_open:
-                await opened.__aexit__(None, None, None)
+            await opened.__aexit__(None, None, None)
 
 
 def dict_of(headers) -> dict[bytes, bytes]:

@@ -8,7 +8,6 @@ from urllib.parse import quote_from_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import anyio
-from hypercorn.typing import Framework
 
 from services.api.http3.refusals import Refusal, refuse
 
@@ -20,8 +19,10 @@ Caller = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _IN_MEMORY_BYTES = 64 * 1024
 _READ_AT_ONCE_BYTES = 64 * 1024
-_LOOK_AGAIN_SECONDS = 0.05
 _HEADERS_MAX_BYTES = 64 * 1024
+# What a caller may take to fetch the next piece of a reply.
+_STALLED_SECONDS = 60
+_OF_THE_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _PRINTABLE = bytes(range(0x21, 0x7F)).decode()
 
 
@@ -40,6 +41,7 @@ class Bridge:
         self._body_seconds = body_seconds
         self._free = anyio.CapacityLimiter(threads)
         self._in_work = 0
+        self._ended = anyio.Event()  # of one of those
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -51,12 +53,14 @@ class Bridge:
                     await self._answer(scope, receive, send)
                 finally:
                     self._in_work -= 1
+                    self._ended.set()
+                    self._ended = anyio.Event()
             case "websocket":
                 await send({"type": "websocket.close"})
 
     async def until_idle(self) -> None:
         while self._in_work:
-            await anyio.sleep(_LOOK_AGAIN_SECONDS)
+            await self._ended.wait()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
@@ -77,38 +81,41 @@ class Bridge:
                 return
             else:
                 body.seek(0)
-                asked = _as_app_reads_it(scope, size=size, refused=size > self._body_max_bytes)
+                asked = _as_app_reads_it(scope, size=size)
                 await self._serve(asked, cast("IO[bytes]", body), receive, send)
 
-    async def _serve(
-        self, scope: Message, body: IO[bytes], receive: Receive, send: Send
-    ) -> None:
+    async def _serve(self, scope: Message, body: IO[bytes], receive: Receive, send: Send) -> None:
         """Wait for a thread and have the app answer there, for as long as somebody listens."""
-        gone = has_thread = False
+        gone = False
+        in_vain = anyio.CancelScope()  # what is waited for now, were nobody to listen any more
 
         async def read() -> Message:
             data = body.read(_READ_AT_ONCE_BYTES)
             return {"type": "http.request", "body": data, "more_body": bool(data)}
 
         async def tell(message: Message) -> None:
+            nonlocal gone, in_vain
             if gone:
                 raise CallerGone
-            await send(message)
+            with anyio.move_on_after(_STALLED_SECONDS) as in_vain:
+                await send(message)
+            if in_vain.cancelled_caught:
+                gone = True
+                raise CallerGone
 
         async def notice() -> None:
             nonlocal gone
             while (await receive())["type"] != "http.disconnect":
                 pass
             gone = True
-            if not has_thread:
-                waiting.cancel()
+            in_vain.cancel()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(notice)
-            with anyio.CancelScope() as waiting:
+            with in_vain:
                 async with self._free:
-                    # From here on it ends when the app has something to say.
-                    has_thread = True
+                    # From here on it is the app that is waited for, until it has something to say.
+                    in_vain = anyio.CancelScope()
                     with suppress(CallerGone):
                         await self._call(scope, read, tell)
             tasks.cancel_scope.cancel()
@@ -156,7 +163,7 @@ async def _read(receive: Receive, body: IO[bytes], max_bytes: int) -> int:
             return size
 
 
-def _as_app_reads_it(scope: Message, *, size: int, refused: bool) -> Message:
+def _as_app_reads_it(scope: Message, *, size: int) -> Message:
     """The request with its true length; of a body that is too long, that is all the app is told.
 
     It refuses such a one in its own words. A name with an underscore could pass for another header.
@@ -164,9 +171,9 @@ def _as_app_reads_it(scope: Message, *, size: int, refused: bool) -> Message:
     headers = [
         (name, value)
         for name, value in scope["headers"]
-        if name != b"content-length" and b"_" not in name
+        if name not in _OF_THE_BODY and b"_" not in name
     ]
-    if size or refused or any(name == b"content-length" for name, _ in scope["headers"]):
+    if size or any(name in _OF_THE_BODY for name, _ in scope["headers"]):
         headers.append((b"content-length", str(size).encode()))
     query = quote_from_bytes(scope["query_string"], safe=_PRINTABLE).encode()
     return {**scope, "headers": headers, "query_string": query}

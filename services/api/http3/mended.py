@@ -1,18 +1,22 @@
 """What Hypercorn 0.18 needs to face the internet over HTTP/3, put into it when it is started.
 
 Over HTTP/3 it does not notice that a caller has gone, keeps whatever a slow caller has not fetched in
-memory, and takes headers of any size. And whatever one connection does wrong (a path that is not ASCII,
+memory, takes headers of any size, and sets one timer only: what is lost twice is not sent again, and who
+is silent is not given up. Over TCP it waits for ever for a caller who takes nothing. And whatever one connection does wrong (a path that is not ASCII,
 a body that goes on after its reply) ends the whole server. Where it does these things, the classes below
 take the place of its own.
 """
 
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 import h2.events
 import hypercorn.protocol
 import hypercorn.protocol.quic
 import hypercorn.trio.run
 import structlog
+import trio
 from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.connection import QuicConnection
@@ -23,7 +27,7 @@ from aioquic.quic.events import (
     StreamDataReceived,
     StreamReset,
 )
-from hypercorn.events import Event
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Body, EndBody, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
@@ -37,15 +41,17 @@ log = structlog.get_logger("promptreel.http3")
 _HEADERS_MAX_BYTES = 16 * 1024
 # What may wait for a caller to fetch it, of each reply.
 _AHEAD_MAX_BYTES = 512 * 1024
+_STALLED_SECONDS = 60
 _LOOK_AGAIN_SECONDS = 0.01
+_PRINTABLE = bytes(range(0x21, 0x7F)).decode()
 
 
 def mend() -> None:
     """Hypercorn looks these up by name whenever it starts to serve, or accepts a connection."""
-    hypercorn.protocol.H2Protocol = Http2Connection  # type: ignore[misc]  # a class for a class
-    hypercorn.protocol.quic.H3Protocol = Http3Connection  # type: ignore[misc]  # a class for a class
+    hypercorn.protocol.H2Protocol = Http2Connection  # type: ignore[attr-defined]  # a class for a class
+    hypercorn.protocol.quic.H3Protocol = Http3Connection  # type: ignore[attr-defined]  # a class for a class
     hypercorn.protocol.quic.QuicProtocol = Quic  # type: ignore[misc]  # a class for a class
-    hypercorn.trio.run.TCPServer = Tcp  # type: ignore[misc]  # a class for a class
+    hypercorn.trio.run.TCPServer = Tcp  # type: ignore[attr-defined]  # a class for a class
 
 
 class Tcp(TCPServer):
@@ -56,6 +62,19 @@ class Tcp(TCPServer):
             # It has closed its connection; the others are none of its business.
             log.warning("connection failed", exc_info=error)
 
+    async def protocol_send(self, event: Event) -> None:
+        """Whoever takes nothing for a minute is not waited for any longer."""
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                with trio.fail_after(_STALLED_SECONDS, shield=True):
+                    await self.stream.send_all(event.data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                await trio.aclose_forcefully(self.stream)
+                await self.protocol.handle(Closed())
+
 
 class Http2Connection(H2Protocol):
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
@@ -64,8 +83,10 @@ class Http2Connection(H2Protocol):
                 # Of a request that has its reply already: room for what belongs to others.
                 size = event.flow_controlled_length or 0
                 self.connection.acknowledge_received_data(size, event.stream_id)
-            else:
-                await super()._handle_events([event])
+                continue
+            if isinstance(event, h2.events.RequestReceived):
+                event.headers = _with_ascii_path(event.headers)
+            await super()._handle_events([event])
         await self._flush()
 
 
@@ -79,6 +100,15 @@ class Quic(QuicProtocol):
             await super().handle(event)
         except Exception as error:
             log.warning("datagram failed", exc_info=error)
+
+    async def _handle_timer(self, timer: float, connection: Any) -> None:  # noqa: ANN401 - its own, not exported
+        await self.context.sleep(max(0, timer - self.context.time()))
+        # In a task of its own: the next timer is set there, and setting one cancels the last.
+        self.task_group.spawn(self._ring, connection)
+
+    async def _ring(self, connection: Any) -> None:  # noqa: ANN401 - its own, not exported
+        connection.quic.handle_timer(now=self.context.time())
+        await self._handle_events(connection)
 
     async def _say_good_bye(self) -> None:
         """Else callers would find out when they ask again, and get no answer."""
@@ -102,7 +132,9 @@ class Http3Connection(H3Protocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - handed on
         super().__init__(*arguments, **named)
         self._quic: QuicConnection = self.connection._quic  # noqa: SLF001 - it has no other name
-        self._begun: set[int] = set()  # requests whose headers are here, but not yet all of the rest
+        self._begun: set[int] = (
+            set()
+        )  # requests whose headers are here, but not yet all of the rest
         self._headers_bytes: dict[int, int] = {}
         self._ahead_bytes: dict[int, int] = {}
 
@@ -111,9 +143,8 @@ class Http3Connection(H3Protocol):
             case StreamReset(stream_id=stream_id) | StopSendingReceived(stream_id=stream_id):
                 await self._lose(stream_id)
             case ConnectionTerminated():
-                # Not here: the task this runs in may be a timer's, which has just been canceled.
                 for stream_id in list(self.streams):
-                    self.task_group.spawn(self._lose, stream_id)
+                    await self._lose(stream_id)
             case StreamDataReceived() if self._has_too_large_headers(quic_event):
                 self._quic.close(error_code=ErrorCode.H3_EXCESSIVE_LOAD)
                 return
@@ -140,13 +171,21 @@ class Http3Connection(H3Protocol):
                 if stream_id not in self._begun and not self.context.terminated.is_set():
                     self._begun.add(stream_id)
                     self._headers_bytes.pop(stream_id, None)
-                    await self._create_stream(event)
+                    event.headers = _with_ascii_path(event.headers)
+                    await self._begin(event)
             case DataReceived(stream_id=stream_id):
                 await self._tell(Body(stream_id=stream_id, data=event.data))
             case _:
                 return
         if event.stream_ended:
             await self._tell(EndBody(stream_id=event.stream_id))
+
+    async def _begin(self, event: HeadersReceived) -> None:
+        try:
+            await self._create_stream(event)
+        except Exception:
+            self.streams.pop(event.stream_id, None)  # only half of it is there
+            raise
 
     async def _tell(self, event: Body | EndBody) -> None:
         """Of a request that has its reply already, the rest is for nobody."""
@@ -181,3 +220,11 @@ class Http3Connection(H3Protocol):
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             await stream.handle(StreamClosed(stream_id=stream_id))
+
+
+def _with_ascii_path(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Other bytes percent-encoded: Hypercorn reads a path as ASCII, come what may."""
+    return [
+        (name, quote_from_bytes(value, safe=_PRINTABLE).encode() if name == b":path" else value)
+        for name, value in headers
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 from wsgiref.types import WSGIApplication
 
 import anyio
@@ -15,8 +16,9 @@ import hypercorn.asyncio
 import hypercorn.middleware
 import hypercorn.trio
 import trio
+from hypercorn.typing import Framework
 
-from services.api.http3.bridge import Bridge, never_empty
+from services.api.http3.bridge import Bridge, Caller, never_empty
 from services.api.http3.mended import mend
 from shared.config_sections import Http3
 
@@ -52,7 +54,7 @@ def serve(
     }
     caller = loops[section.event_loop](called, max_body_size=body_max_bytes)
     bridge = Bridge(
-        caller,
+        cast("Caller", caller),
         threads=threads,
         body_max_bytes=body_max_bytes,
         body_seconds=section.body_seconds,
@@ -72,12 +74,13 @@ async def _run(
             with anyio.move_on_after(_STOP_SECONDS):
                 await bridge.until_idle()
 
+    app = cast("Framework", bridge)
     if configuration.worker_class == "trio":
         trio.to_thread.current_default_thread_limiter().total_tokens = threads
-        await hypercorn.trio.serve(bridge, configuration, shutdown_trigger=told_to_stop)
+        await hypercorn.trio.serve(app, configuration, shutdown_trigger=told_to_stop)
     else:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
-        await hypercorn.asyncio.serve(bridge, configuration, shutdown_trigger=told_to_stop)
+        await hypercorn.asyncio.serve(app, configuration, shutdown_trigger=told_to_stop)
 
 
 def _configuration(section: Http3, addresses: Addresses) -> hypercorn.Config:
