@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection
+from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection, ProtocolError
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, ProtocolNegotiated, StreamReset
@@ -197,7 +197,7 @@ class Http3Transport(httpx.BaseTransport):
 
     async def _send(self, connection, stream_id, data, *, ended) -> None:
         # A reply that came first is the answer: whether the rest was sent matters to nobody.
-        with suppress(AssertionError, ValueError):
+        with suppress(AssertionError, ValueError, ProtocolError):
             connection.http.send_data(stream_id, data, ended)
         connection.transmit()
 
