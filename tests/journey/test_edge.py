@@ -25,6 +25,9 @@ from tests.journey.test_http3 import PROTOCOLS, SCRIPTED_WORKER
 from tests.server_sent_events import events_of
 from tests.unit.generations_under_test import photograph
 
+if angie() is None:
+    pytest.skip("no Angie: put it on PATH, or name it with ANGIE=", allow_module_level=True)
+
 
 @pytest.fixture(scope="module", params=["http1", "http3"])
 def place(request, tmp_path_factory):
@@ -93,7 +96,11 @@ def protocols_of(place, reply):
     """Of the caller's leg, by Angie's log; of the other leg, by the API's."""
     edge, house, _, _ = place
     request_id = reply.headers["x-request-id"]
-    (outer,) = [line for line in edge.log if line["request_id"] == request_id]
+    deadline = time.monotonic() + 10  # the edge writes it down when all is over
+    while not (outers := [line for line in edge.log if line["request_id"] == request_id]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (outer,) = outers
     lines = map(json.loads, (house.folder / "api.log").read_text().splitlines())
     (inner,) = [
         line for line in lines if line["message"] == "request" and line["request_id"] == request_id
