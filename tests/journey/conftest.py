@@ -25,10 +25,16 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def over_http3(request, tmp_path_factory) -> None:
-    if request.config.getoption("--http3", default=False):
-        folder = make_certificates(tmp_path_factory.mktemp("certificates"))
-        tests.journey.installation.certificates_of_all = folder
+def over_http3(request, tmp_path_factory) -> Iterator[None]:
+    if not request.config.getoption("--http3", default=False):
+        yield
+        return
+    folder = make_certificates(tmp_path_factory.mktemp("certificates"))
+    tests.journey.installation.certificates_of_all = folder
+    with pytest.MonkeyPatch.context() as environment:
+        # Links lead to https then: whoever fetches one, here or in a process, is to trust this authority.
+        environment.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+        yield
 
 
 @pytest.fixture(scope="session")
