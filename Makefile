@@ -53,8 +53,8 @@ test-unit: $(DEV) ## Rules, adapters and routes, each by itself.
 test-contract: $(DEV) ## What every adapter of a port promises.
 	@$(PYTEST) tests/contract $(TOGETHER)
 
-test-journey: $(DEV) ## Whole jobs through real processes.
-	@$(PYTEST) tests/journey
+test-journey: $(DEV) ## Whole jobs through real processes; HTTP3=1: by Hypercorn, over HTTP/3.
+	@$(PYTEST) tests/journey $(if $(HTTP3),--http3)
 
 fuzz: $(FUZZ) ## Give what parses strangers' bytes other bytes for MINUTES=5 in all; says how to repeat what it finds.
 	@MINUTES=$(MINUTES) $(BIN)/python tests/fuzz/fuzz.py
@@ -81,7 +81,7 @@ lint: $(DEV) lint-deploy ## Style, types, who may import whom, and what is deplo
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python docs/licences.py --check
 	@$(BIN)/hadolint services/*/Dockerfile
-	@$(BIN)/shellcheck deploy/*.sh
+	@$(BIN)/shellcheck deploy/*.sh deploy/edge/*.sh
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.cloudbuild cloudbuild.yaml
 
 lint-deploy: $(SCAN) ## What Terraform would make: is any of it unsafe?
