@@ -32,7 +32,7 @@ def test_a_prompt_alone_gives_five_seconds_at_480p(generated):
 
 def test_the_reply_is_the_documented_one(short):
     assert short["status"] == "success"
-    assert short["output_url"].startswith("http://")
+    assert short["output_url"].startswith(("http://", "https://"))
     expires_at = datetime.fromisoformat(short["expires_at"])
     assert timedelta(minutes=50) < expires_at - datetime.now(UTC) < timedelta(minutes=70)
     metadata = short["metadata"]

@@ -20,6 +20,8 @@ Caller = Callable[[Message, Receive, Send], Awaitable[None]]
 _IN_MEMORY_BYTES = 64 * 1024
 _READ_AT_ONCE_BYTES = 64 * 1024
 _HEADERS_MAX_BYTES = 64 * 1024
+# Each may have a body on disk: more than these are not taken in.
+_IN_WORK_PER_THREAD = 8
 # What a caller may take to fetch the next piece of a reply.
 _STALLED_SECONDS = 60
 _OF_THE_BODY = frozenset({b"content-length", b"transfer-encoding"})
@@ -31,7 +33,7 @@ class CallerGone(Exception):
 
 
 class Bridge:
-    """The app, called by Hypercorn. ``threads`` requests are served at once, others wait."""
+    """The app, called by Hypercorn. ``threads`` requests are served at once, some others wait."""
 
     def __init__(
         self, call: Caller, *, threads: int, body_max_bytes: int, body_seconds: float
@@ -40,6 +42,7 @@ class Bridge:
         self._body_max_bytes = body_max_bytes
         self._body_seconds = body_seconds
         self._free = anyio.CapacityLimiter(threads)
+        self._most = threads * _IN_WORK_PER_THREAD
         self._in_work = 0
         self._ended = anyio.Event()  # of one of those
 
@@ -68,6 +71,9 @@ class Bridge:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        if self._in_work > self._most:
+            await refuse(send, Refusal.TOO_BUSY)
+            return
         if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADERS_MAX_BYTES:
             await refuse(send, Refusal.HEADERS_TOO_LARGE)
             return
@@ -131,14 +137,18 @@ def never_empty(app: WSGIApplication) -> WSGIApplication:
 
 
 class _Pieces:
-    """An empty piece, and then those of the app."""
+    """Those of the app; an empty one if there are none."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        yield b""
-        yield from self._pieces
+        is_empty = True
+        for piece in self._pieces:
+            is_empty = False
+            yield piece
+        if is_empty:
+            yield b""
 
     def close(self) -> None:
         close = getattr(self._pieces, "close", None)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from enum import Enum
 from typing import Any
 
+from services.api.errors import RETRY_AFTER_SECONDS
 from shared.schemas import ErrorDetail, ErrorReply
 
 
@@ -19,6 +20,7 @@ class Refusal(Enum):
         "body_too_slow",
         "The body did not arrive in time. Send it again, on a better connection.",
     )
+    TOO_BUSY = (503, "too_busy", "Too many requests are being served. Try again in a few seconds.")
 
 
 async def refuse(
@@ -35,5 +37,7 @@ async def refuse(
         (b"x-content-type-options", b"nosniff"),
         (b"x-request-id", request_id.encode()),
     ]
+    if refusal is Refusal.TOO_BUSY:
+        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
