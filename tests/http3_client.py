@@ -53,6 +53,7 @@ class _Connection(QuicConnectionProtocol):
         self.protocol = None
         self.replies: dict[int, _Reply] = {}
         self.is_open = True
+        self.why = None
 
     def quic_event_received(self, event) -> None:
         match event:
@@ -61,6 +62,7 @@ class _Connection(QuicConnectionProtocol):
                 self.http = _Http3(self._quic)
             case ConnectionTerminated():
                 self.is_open = False
+                self.why = event
                 for reply in self.replies.values():
                     reply.pieces.put(httpx.RemoteProtocolError(f"closed: {event.error_code:#x}"))
             case StreamReset() if event.stream_id in self.replies:
@@ -168,11 +170,17 @@ class Http3Transport(httpx.BaseTransport):
             alpn_protocols=H3_ALPN, is_client=True, idle_timeout=_DEAD_SECONDS
         )
         configuration.load_verify_locations(self._authority)
-        opened = connect(*origin, configuration=configuration, create_protocol=_Connection)
+        made = []
+
+        def make(*arguments, **named) -> _Connection:
+            made.append(_Connection(*arguments, **named))
+            return made[0]
+
+        opened = connect(*origin, configuration=configuration, create_protocol=make)
         try:
             connection = await opened.__aenter__()
         except (ConnectionError, OSError) as error:
-            raise httpx.ConnectError(f"no QUIC connection: {error}") from error
+            raise httpx.ConnectError(f"no QUIC connection: {made and made[0].why}") from error
         assert connection.protocol == "h3"
         pinging = asyncio.create_task(_ping(connection))
         return connection, opened, pinging
