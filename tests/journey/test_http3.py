@@ -40,7 +40,7 @@ def transport_of(protocol, installation):
     return httpx.HTTPTransport(verify=trusting, http1=protocol == "1.1", http2=protocol == "2")
 
 
-def client_of(protocol, installation):
+def client_of(protocol, installation, transport=None):
     """One that speaks this protocol and no other; a reply that did not come by it fails the test."""
 
     def check(reply):
@@ -49,7 +49,7 @@ def client_of(protocol, installation):
     key = client_key(load_config(installation.config_file)).secret
     return httpx.Client(
         base_url=installation.secure_url,
-        transport=transport_of(protocol, installation),
+        transport=transport or transport_of(protocol, installation),
         headers={"Authorization": f"Bearer {key}"},
         event_hooks={"response": [check]},
         timeout=60,
@@ -68,7 +68,7 @@ def house(tmp_path_factory, provider):
     folder = tmp_path_factory.mktemp("http3")
     certificates = make_certificates(folder / "certificates")
     house = install_images(folder, folder / "no-model", provider)
-    house.config["server"] |= {"threads": 6, "http3": http3_section(certificates, body_seconds=6)}
+    house.config["server"] |= {"threads": 6, "http3": http3_section(certificates, body_seconds=8)}
     house.config["images"]["input_max_bytes"] = 300_000
     house.config["worker"]["grace_seconds"] = 0.2
     house.config["limits"] = {"streams_per_owner": 1}
@@ -259,9 +259,10 @@ def test_who_asks_for_no_more_of_one_reply_gives_the_seat_back(clients):
 
 
 def test_who_vanishes_without_a_word_gives_the_seat_back_too(house, clients):
+    soon_given_up = Http3Transport(house.authority, dead_seconds=6)
     with (
         rendering_for_ever(clients["3"]) as job_id,
-        client_of("3", house) as lost,
+        client_of("3", house, soon_given_up) as lost,
         followed(lost, job_id) as events,
     ):
         assert next(events).name == "job"
@@ -277,7 +278,7 @@ def test_a_body_that_dawdles_is_given_up(clients):
     def dawdle(client):
         def pieces():
             yield b'{"prompt": "'
-            for _ in range(40):
+            for _ in range(50):
                 time.sleep(0.2)
                 yield b"x"
 
