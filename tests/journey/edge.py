@@ -63,8 +63,6 @@ def configure(folder: Path, certificates: Path, *, plain: int, secure: int, upst
         "127.0.0.1:8443;": f"127.0.0.1:{secure};",
         "include upstream_http1.conf;": f"include upstream_{upstream}.conf;",
     }
-    if os.geteuid():
-        changes["quic_bpf on;"] = ""
     for file in HERE.glob("*.conf"):
         text = file.read_text()
         for written, here in changes.items():
