@@ -28,6 +28,7 @@ TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 # What opens connections, and whose word it goes by. A new one is written down here, with its reason.
 FETCHING = {
+    "services/api/http3/certificate.py": "reads a certificate of ours",
     "services/api/main.py": "listens",
     "services/cli/rendering.py": "asks the server that it has started",
     "services/cli/service.py": "asks the server that it has started",
