@@ -124,10 +124,14 @@ def test_programs_read_one_object_a_line(shell, finished, tmp_path):
     assert shell.objects("fetch", finished)[0]["id"] == finished
 
 
-def test_watching_shows_progress_on_a_terminal(shell, client, promptreel, tmp_path):
-    # Long enough that a busy machine shows some of it.
+def submit_longer(client):
+    """A job that is still at work when a command on a busy machine has started."""
     longer = client.post("/v1/videos", json={"prompt": PROMPT, "seconds": "4"})
-    job_id = longer.raise_for_status().json()["id"]
+    return longer.raise_for_status().json()["id"]
+
+
+def test_watching_shows_progress_on_a_terminal(shell, client, promptreel, tmp_path):
+    job_id = submit_longer(client)
     url, key = f"PROMPTREEL_URL={promptreel.url}", f"PROMPTREEL_API_KEY={promptreel.key}"
     screen = watched_on_a_terminal(["env", url, key, PROMPTREEL, "watch", job_id], tmp_path)
     assert re.search(r"step \d+/\d+", screen)
@@ -137,7 +141,7 @@ def test_watching_shows_progress_on_a_terminal(shell, client, promptreel, tmp_pa
 
 
 def test_ctrl_c_stops_watching_not_the_job(shell, client):
-    job_id = submit(client, PROMPT)
+    job_id = submit_longer(client)
     with shell.start("watch", job_id) as watching:
         first = watching.stderr.readline()
         assert "%" in first
