@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from services.gpu_worker.orders import render_command
-from services.gpu_worker.protocol import Load, Ready, Render, Rendered, parse_event
+from services.gpu_worker.protocol import Load, Ready, Render, Rendered, RenderFailed, parse_event
 from shared.catalog import Model
 from shared.job import RenderRequest
 
@@ -53,11 +53,15 @@ class Direct:
             seed=seed,
         )
         with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            self._say(render_command("direct", request, self._model, Path(folder)))
-            while not isinstance(parse_event(self._process.stdout.readline()), Rendered):
-                pass
-            return time.perf_counter() - started
+            return self.render_to(Path(folder), request)
+
+    def render_to(self, folder: Path, request: RenderRequest) -> float:
+        """The same; the files, ``final_video.mp4`` among them, stay in the folder."""
+        started = time.perf_counter()
+        self._say(render_command("direct", request, self._model, folder))
+        while not isinstance(event := parse_event(self._process.stdout.readline()), Rendered):
+            assert not isinstance(event, RenderFailed), event
+        return time.perf_counter() - started
 
     def close(self) -> None:
         self._process.stdin.close()

@@ -14,6 +14,8 @@ from shared.errors import InvalidRequest
 TOPIC_GPU = "render-gpu"
 TOPIC_REMOTE = "render-remote"
 
+PACKAGED = "services.gpu_worker.engine"  # the package whose data small weights are
+
 _FRAME_STRIDE = 4  # of Wan: frames that one latent frame becomes
 
 SchedulerName = Literal["unipc", "dmd"]
@@ -69,12 +71,15 @@ class Model:
     opening_frames: int = 1  # those before the first whole frame interval: Wan's clips have one
     negative_prompt: str = ""
     default_preset: str = field(default="reference")
+    packaged: str | None = None  # the folder of ``PACKAGED`` with its weights, if they come with us
 
     def how_to_get(self, preset: str) -> str:
         """What to do when the files that a preset needs are not there."""
         if self.topic == TOPIC_REMOTE:
             return "Fill in the section vertex of the configuration."
         checkpoint = self.presets[preset].checkpoint
+        if self.packaged is not None:
+            return f"Install Promptreel anew, or name another copy as models.{self.name}.dir."
         if checkpoint is None:
             return "Run `promptreel make-demo-model`."
         return (
@@ -235,6 +240,34 @@ _DEMO_PRESETS = MappingProxyType(
     }
 )
 
+# Trained for them, with the shift of the real one; guidance is what makes it obey.
+_SHAPES_REFERENCE = Preset(
+    description="every step guided, as the real reference, but fewer of them",
+    steps=20,
+    guidance_scale=4.0,
+    guided_steps=20,
+    flow_shift=3.0,
+    checkpoint=None,
+    vram_gb=_DEMO_VRAM_GB,
+)
+_SHAPES_PRESETS = MappingProxyType(
+    {
+        "reference": _SHAPES_REFERENCE,
+        "balanced": replace(
+            _SHAPES_REFERENCE,
+            description="fewer steps, guidance in the first half of them",
+            steps=12,
+            guided_steps=6,
+        ),
+        "fast": replace(
+            _SHAPES_REFERENCE,
+            description="the fewest steps, guidance in the first half of them",
+            steps=6,
+            guided_steps=3,
+        ),
+    }
+)
+
 _WIDESCREEN = MappingProxyType(
     {"720p": Size(1280, 720), "480p": Size(854, 480), "240p": Size(426, 240)}
 )
@@ -283,6 +316,19 @@ CATALOG: Mapping[str, Model] = MappingProxyType(
                 max_duration_seconds=5,
                 presets=_DEMO_PRESETS,
                 max_render_seconds=540,
+            ),
+            Model(
+                name="wan2.1-shapes",
+                backend="wan2.1",
+                topic=TOPIC_GPU,
+                native_size=Size(416, 240),
+                resolutions=_LANDSCAPE,
+                fps=16,
+                min_duration_seconds=1,
+                max_duration_seconds=5,
+                presets=_SHAPES_PRESETS,
+                max_render_seconds=540,
+                packaged="shapes",
             ),
             Model(
                 name="veo3",

@@ -5,6 +5,7 @@ Relative paths are relative to the file. Every key is documented once, in ``conf
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,6 +13,7 @@ import yaml
 from platformdirs import user_data_path
 from pydantic import Field, ValidationError, model_validator
 
+from shared.catalog import PACKAGED, find_model
 from shared.config_checks import FREE, check_plans, check_rendering
 from shared.config_sections import (
     Artifacts,
@@ -50,6 +52,7 @@ def _default_models() -> dict[str, ModelFiles]:
             dir=Path("models/wan2.1-demo"),
             image_to_video=Path("models/wan2.1-demo/image-to-video"),
         ),
+        "wan2.1-shapes": ModelFiles(),
     }
 
 
@@ -141,22 +144,32 @@ class Config(Section):
     @property
     def model_dir(self) -> Path:
         """Where the files of the model to render with are."""
-        return self.models[self.render.model].dir
+        return self.dir_of(self.render.model)
+
+    def dir_of(self, name: str) -> Path:
+        """Where a model's files are: where the section ``models`` says, else among our own."""
+        directory = self._files_of(name).dir
+        own = resources.files(PACKAGED) / (find_model(name).packaged or name)
+        return directory or Path(str(own))
 
     @property
     def snapshot_dir(self) -> Path | None:
         """Where what was baked of them is, if anything was."""
-        return self.models[self.render.model].snapshot
+        return self._files_of(self.render.model).snapshot
 
     @property
     def tiny_decoder(self) -> Path | None:
         """The weights of its tiny decoder, if there are any."""
-        return self.models[self.render.model].tiny_decoder
+        return self._files_of(self.render.model).tiny_decoder
 
     @property
     def companion_dir(self) -> Path | None:
         """Where what begins a clip with a given picture is, if it is anywhere."""
-        return self.models[self.render.model].image_to_video
+        return self._files_of(self.render.model).image_to_video
+
+    def _files_of(self, name: str) -> ModelFiles:
+        """What comes with Promptreel needs no entry."""
+        return self.models.get(name, ModelFiles())
 
     @property
     def image_to_video_dir(self) -> Path | None:

@@ -98,13 +98,15 @@ def _check_wan(config: Rendering) -> None:
     if render.model not in CATALOG or CATALOG[render.model].backend != "wan2.1":
         known = ", ".join(name for name, model in CATALOG.items() if model.backend == "wan2.1")
         raise ValueError(f"render.model: {render.model!r} is not in the catalog ({known})")
-    if render.model not in config.models:
-        raise ValueError(f"models: add {render.model}.dir, where the model's files are")
+    files = config.models.get(render.model, ModelFiles())
+    for name, each in {**config.models, render.model: files}.items():
+        if each.dir is None and name in CATALOG and CATALOG[name].packaged is None:
+            raise ValueError(f"models: add {name}.dir, where the model's files are")
     model = CATALOG[render.model]
     if render.preset not in model.presets:
         offered = ", ".join(sorted(model.presets))
         raise ValueError(f"render.preset: {render.model} offers {offered}")
-    preset, files = model.presets[render.preset], config.models[render.model]
+    preset = model.presets[render.preset]
     if preset.decoder == "tiny" and files.tiny_decoder is None:
         raise ValueError(
             f"models.{render.model}.tiny_decoder: render.preset {render.preset} needs it, "
@@ -135,7 +137,7 @@ def _check_long_videos(config: Rendering, preset: Preset) -> None:
             f"render.preset: {config.render.preset} renders single clips only; generation_mode "
             f"{mode} needs reference or balanced"
         )
-    if config.models[name].image_to_video is None:
+    if config.models.get(name, ModelFiles()).image_to_video is None:
         raise ValueError(
             f"models.{name}.image_to_video: generation_mode {mode} needs a model that begins with "
             "a picture; Wan-AI/Wan2.1-VACE-1.3B-diffusers is one"

@@ -101,7 +101,7 @@ class RenderDefaults(Section):
 
 
 class ModelFiles(Section):
-    dir: FilePath
+    dir: FilePath | None = None  # None: those that come with Promptreel
     snapshot: FilePath | None = None
     tiny_decoder: FilePath | None = None
     image_to_video: FilePath | None = None

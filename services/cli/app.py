@@ -191,7 +191,7 @@ def make_demo_model_command(
 
     with told_plainly(console()):
         if directory is None:
-            directory = _load(config)[1].models[DEMO_MODEL].dir
+            directory = _load(config)[1].dir_of(DEMO_MODEL)
         make_demo_model(directory, seed=seed)
 
 
@@ -300,7 +300,7 @@ def _load(named: Path | None) -> tuple[Path | None, "Config"]:
 def _demo_model_dir() -> Path:
     from services.cli.model_files import DEMO_MODEL, has_model, make_demo_model
 
-    directory = _load(None)[1].models[DEMO_MODEL].dir
+    directory = _load(None)[1].dir_of(DEMO_MODEL)
     if not has_model(directory):
         make_demo_model(directory)
     return directory

@@ -34,6 +34,9 @@ class FastPath:
         for prompt in _prompts(segment):
             embeddings.append(self._text.encode(prompt))
             watcher.text_encoded()
+        unknown, words = self._text.unknown_words(segment.prompt)
+        if unknown:
+            watcher.note(_meaningless(unknown, words))
         return embeddings
 
     def denoise(self, segment: Segment, watcher: SegmentWatcher) -> Tensor:
@@ -41,6 +44,15 @@ class FastPath:
 
     def decode(self, latents: Tensor, decoder: DecoderName, watcher: SegmentWatcher) -> Frames:
         return self._decoders[decoder].decode(latents, watcher.decoded)
+
+
+def _meaningless(unknown: list[int], words: int) -> str:
+    """By their places: a log never holds what a prompt says, not even its owner's."""
+    places = ", ".join(str(place) for place in unknown)
+    return (
+        f"{len(unknown)} of the prompt's {words} words mean nothing to this small model: "
+        f"number {places}; the others count"
+    )
 
 
 def _prompts(segment: Segment) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ tokens gives the same embedding. Zeros are added again by whoever needs the full
 
 import hashlib
 import html
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import MappingProxyType
 import torch
 from ftfy import fix_text
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
 
 from services.gpu_worker.engine.umt5 import UMT5Encoder
@@ -21,6 +23,8 @@ from services.gpu_worker.engine.umt5 import UMT5Encoder
 TOKENS_MAX = 512  # longer prompts are cut off; the transformer was trained with zeros up to here
 
 _EMBEDDINGS_KEPT = 32  # at most 4 MB each with the real encoder; the negative prompt is always hot
+
+_WORD = re.compile(r"\w+")
 
 
 def load_tokenizer(file: Path) -> Tokenizer:
@@ -77,6 +81,18 @@ class TextEncoder:
         if len(self._kept) > _EMBEDDINGS_KEPT:
             self._kept.popitem(last=False)
         return embedding
+
+    def unknown_words(self, prompt: str) -> tuple[list[int], int]:
+        """Which of the prompt's words mean nothing to the model, counted from 1, of how many.
+
+        None where the tokenizer spells what it does not know.
+        """
+        words = _WORD.findall(clean_prompt(prompt))
+        if not isinstance(self._tokenizer.model, WordLevel):
+            return [], len(words)
+        unknown = self._tokenizer.token_to_id(self._tokenizer.model.unk_token)
+        read = [self._tokenizer.encode(word, add_special_tokens=False).ids for word in words]
+        return [place for place, ids in enumerate(read, start=1) if unknown in ids], len(words)
 
     def _encode(self, prompt: str) -> Tensor:
         ids = self._tokenizer.encode(clean_prompt(prompt)).ids

@@ -1,0 +1,1 @@
+"""How the small model that is packaged with Promptreel was made: ``python -m training``."""

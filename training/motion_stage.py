@@ -1,0 +1,78 @@
+"""Third stage: the decoder learns the frames between those that latents stand for."""
+
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from training.checkpoints import Progress, load_progress, save_progress
+from training.drawing import coverage, paint
+from training.frames_stage import learning_rate, weighted_error
+from training.paths import behind, objects_of
+from training.slices import SlicedConv, decode_video, encode_frames
+from training.split import training_scenes
+from training.world import FRAMES, LATENT_STRIDE
+
+_SIDE = 96
+_BATCH = 2
+_LATENT_FRAMES = 3
+_RATE = 1e-3
+_NOISE = 0.05
+
+
+def train_motion(
+    directory: Path, vae: AutoencoderKLWan, *, steps: int, seed: int, save_every: int = 50
+) -> None:
+    """``vae`` is trained on frames. The encoder stays as it is, and so do latents."""
+    vae.requires_grad_(False)
+    vae.decoder.requires_grad_(True)
+    fine = vae.decoder.up_blocks[-1]
+    for module in (*fine.modules(), vae.decoder.conv_out):
+        if isinstance(module, SlicedConv):
+            module.sees_time = False  # costly where pictures are fine, and the coarse layers do
+    parameters = [each for each in vae.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=_RATE, weight_decay=0.0, betas=(0.9, 0.99), fused=True
+    )
+    file = directory / "motion.pt"
+    progress = load_progress(file, vae, optimizer) or Progress()
+    while progress.step < steps:
+        dice = random.Random(f"motion {seed} {progress.step}")
+        crops = [_moving_crop(dice) for _ in range(_BATCH)]
+        video = torch.stack([pictures for pictures, _ in crops])
+        covered = torch.stack([mask for _, mask in crops])
+        with torch.no_grad():
+            seen = video[:, ::LATENT_STRIDE].flatten(0, 1)
+            latents = encode_frames(vae, seen.to(memory_format=torch.channels_last))
+            latents = latents.unflatten(0, (_BATCH, -1)).transpose(1, 2)
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.step)
+            latents = latents + _NOISE * torch.randn(latents.shape, generator=generator)
+        found = decode_video(vae, latents).transpose(1, 2).flatten(0, 1)
+        error = weighted_error(found, video.flatten(0, 1), covered.flatten(0, 1))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(progress.step, steps, _RATE, warm_up=30)
+        optimizer.zero_grad()
+        error.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        progress.note(error=error.item())
+        if progress.step % save_every == 0 or progress.step == steps:
+            save_progress(file, progress, vae, optimizer)
+            print(f"motion {progress.step}/{steps} {progress.recent()}", flush=True)
+
+
+def _moving_crop(dice: random.Random) -> tuple[Tensor, Tensor]:
+    """(frames, 3, side, side) of -1 to 1 and (frames, side, side): a part of a clip, near its object."""
+    scene = dice.choice(training_scenes())
+    count = (_LATENT_FRAMES - 1) * LATENT_STRIDE + 1
+    first = dice.randrange(0, FRAMES - count + 1)
+    objects = objects_of(scene, range(first, first + count), dice)
+    middle = count // 2
+    reach = 0.5 * _SIDE
+    left = float(objects.x[middle]) - reach + dice.uniform(-reach, reach)
+    top = float(objects.y[middle]) - reach + dice.uniform(-reach, reach)
+    pixels = torch.arange(_SIDE, dtype=torch.float32)
+    covered = coverage(objects, (pixels + left).expand(count, -1), (pixels + top).expand(count, -1))
+    return paint(behind(scene, count), objects.colour, covered) * 2 - 1, covered

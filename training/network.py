@@ -1,0 +1,67 @@
+"""The small model's parts: diffusers' and transformers' own classes, at a hundredth of their size."""
+
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+LATENT_CHANNELS = 16
+LATENT_PIXELS = 16  # a side
+TEXT_WIDTH = 96
+FLOW_SHIFT = 3.0
+
+VAE = {
+    "base_dim": 16,
+    "decoder_base_dim": 24,
+    "z_dim": LATENT_CHANNELS,
+    "dim_mult": [1, 2, 2],
+    "num_res_blocks": 1,
+    "attn_scales": [],
+    "temperal_downsample": [True, True],
+    # A CPU is slow at fine pictures of few channels: patches of four pixels a side spare it those.
+    "patch_size": 4,
+    "in_channels": 48,
+    "out_channels": 48,
+    "scale_factor_temporal": 4,
+    "scale_factor_spatial": LATENT_PIXELS,
+}
+TRANSFORMER = {
+    "patch_size": (1, 3, 2),
+    "num_attention_heads": 4,
+    "attention_head_dim": 32,
+    "in_channels": LATENT_CHANNELS,
+    "out_channels": LATENT_CHANNELS,
+    "text_dim": TEXT_WIDTH,
+    "freq_dim": 64,
+    "ffn_dim": 512,
+    "num_layers": 5,
+}
+
+
+def new_vae() -> AutoencoderKLWan:
+    return AutoencoderKLWan(
+        **VAE, latents_mean=[0.0] * LATENT_CHANNELS, latents_std=[1.0] * LATENT_CHANNELS
+    )
+
+
+def new_transformer() -> WanTransformer3DModel:
+    return WanTransformer3DModel(**TRANSFORMER)
+
+
+def new_text_encoder(words: int) -> UMT5EncoderModel:
+    return UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=words,
+            d_model=TEXT_WIDTH,
+            d_kv=24,
+            d_ff=192,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            dropout_rate=0.0,
+        )
+    )
+
+
+def new_scheduler() -> UniPCMultistepScheduler:
+    return UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=FLOW_SHIFT
+    )
