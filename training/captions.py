@@ -128,4 +128,4 @@ def _with_article(word: str) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-assert set(_DOING) == set(_DOES) == set(MOTIONS)  # noqa: S101 - a motion without words is a mistake here
+assert set(_DOING) == set(_DOES) == set(MOTIONS)

@@ -1,11 +1,8 @@
 """Where a stage stands: written whole or not at all, so that a killed training goes on from there."""
 
-import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +40,6 @@ def save_progress(
     progress: Progress,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    **more: Mapping[str, Any],
 ) -> None:
     state = {
         "progress": {
@@ -53,11 +49,10 @@ def save_progress(
         },
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "more": more,
     }
     unfinished = file.with_suffix(".part")
     torch.save(state, unfinished)
-    os.replace(unfinished, file)
+    unfinished.replace(file)
 
 
 def load_progress(
@@ -66,7 +61,15 @@ def load_progress(
     """None where nothing has been saved yet."""
     if not file.is_file():
         return None
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return Progress(**state["progress"])
+
+
+def read_history(file: Path) -> dict[str, list[float]]:
+    """What a stage has measured at each step."""
+    history: dict[str, list[float]] = torch.load(file, weights_only=True, map_location="cpu")[
+        "progress"
+    ]["history"]
+    return history

@@ -41,8 +41,7 @@ def draw(scene: Scene, frames: Sequence[float], dice: random.Random) -> tuple[Te
 def encode_clip(vae: AutoencoderKLWan, scene: Scene, dice: random.Random) -> Clip:
     """A whole clip of 81 frames; any part of it is a clip of the same motion."""
     pictures, covered = draw(scene, range(0, FRAMES, LATENT_STRIDE), dice)
-    pictures = pictures.to(memory_format=torch.channels_last)
-    mean = encode_frames(vae, pictures)
+    mean = encode_frames(vae, pictures.to(vae.device, memory_format=torch.channels_last)).cpu()
     return Clip(
         scene=scene,
         latents=mean.transpose(0, 1).half(),

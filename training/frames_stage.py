@@ -1,6 +1,7 @@
 """First stage: the autoencoder learns single frames."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -36,12 +37,21 @@ def weighted_error(found: Tensor, wanted: Tensor, covered: Tensor) -> Tensor:
     return ((wrong + wrong.square()) * weight).mean() / weight.mean()
 
 
-def train_frames(directory: Path, *, steps: int, seed: int, save_every: int = 100) -> None:
+def train_frames(
+    directory: Path,
+    *,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    report: Callable[[str], None],
+    save_every: int = 100,
+) -> None:
+    """Goes on where it was stopped; what ``report`` raises stops it, and nothing saved is lost."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = new_vae()
         begin_with_colours(vae, spread=_SPREAD)
-    vae = slice_by_slice(vae)
+    vae = slice_by_slice(vae).to(device)
     optimizer = torch.optim.AdamW(
         [p for p in vae.parameters() if p.requires_grad],
         lr=_RATE,
@@ -54,11 +64,11 @@ def train_frames(directory: Path, *, steps: int, seed: int, save_every: int = 10
     while progress.step < steps:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.step)
         crops = draw_crops(_BATCH, _SIDE, generator)
-        pictures = crops.pictures.to(memory_format=torch.channels_last)
+        pictures = crops.pictures.to(device, memory_format=torch.channels_last)
         mean = encode_frames(vae, pictures)
-        latents = mean + _SPREAD * torch.randn(mean.shape, generator=generator)
+        latents = mean + _SPREAD * torch.randn(mean.shape, generator=generator).to(device)
         found = decode_video(vae, latents.unsqueeze(2)).squeeze(2)
-        error = weighted_error(found, pictures, crops.covered)
+        error = weighted_error(found, pictures, crops.covered.to(device))
         size = mean.square().mean()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, steps, _RATE)
@@ -70,4 +80,4 @@ def train_frames(directory: Path, *, steps: int, seed: int, save_every: int = 10
         progress.note(error=error.item(), plain=plain, size=size.item())
         if progress.step % save_every == 0 or progress.step == steps:
             save_progress(file, progress, vae, optimizer)
-            print(f"frames {progress.step}/{steps} {progress.recent()}", flush=True)
+            report(f"frames {progress.step}/{steps} {progress.recent()}")

@@ -1,17 +1,19 @@
 """Third stage: the decoder learns the frames between those that latents stand for."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
+from torch.nn import Parameter
 
 from training.checkpoints import Progress, load_progress, save_progress
 from training.drawing import coverage, paint
 from training.frames_stage import learning_rate, weighted_error
 from training.paths import behind, objects_of
-from training.slices import SlicedConv, decode_video, encode_frames
+from training.slices import SlicedConv, SlicedUpsample, decode_video, encode_frames
 from training.split import training_scenes
 from training.world import FRAMES, LATENT_STRIDE
 
@@ -23,44 +25,73 @@ _NOISE = 0.05
 
 
 def train_motion(
-    directory: Path, vae: AutoencoderKLWan, *, steps: int, seed: int, save_every: int = 50
+    directory: Path,
+    vae: AutoencoderKLWan,
+    *,
+    steps: int,
+    seed: int,
+    report: Callable[[str], None],
+    save_every: int = 50,
 ) -> None:
-    """``vae`` is trained on frames. The encoder stays as it is, and so do latents."""
-    vae.requires_grad_(False)
-    vae.decoder.requires_grad_(True)
-    fine = vae.decoder.up_blocks[-1]
-    for module in (*fine.modules(), vae.decoder.conv_out):
-        if isinstance(module, SlicedConv):
-            module.sees_time = False  # costly where pictures are fine, and the coarse layers do
-    parameters = [each for each in vae.parameters() if each.requires_grad]
+    """``vae`` is trained on frames. What it knows of them stays as it is, and so do latents."""
+    learned = learn_time_only(vae)
     optimizer = torch.optim.AdamW(
-        parameters, lr=_RATE, weight_decay=0.0, betas=(0.9, 0.99), fused=True
+        learned, lr=_RATE, weight_decay=0.0, betas=(0.9, 0.99), fused=True
     )
     file = directory / "motion.pt"
     progress = load_progress(file, vae, optimizer) or Progress()
     while progress.step < steps:
         dice = random.Random(f"motion {seed} {progress.step}")
         crops = [_moving_crop(dice) for _ in range(_BATCH)]
-        video = torch.stack([pictures for pictures, _ in crops])
-        covered = torch.stack([mask for _, mask in crops])
+        video = torch.stack([pictures for pictures, _ in crops]).to(vae.device)
+        covered = torch.stack([mask for _, mask in crops]).to(vae.device)
         with torch.no_grad():
             seen = video[:, ::LATENT_STRIDE].flatten(0, 1)
             latents = encode_frames(vae, seen.to(memory_format=torch.channels_last))
             latents = latents.unflatten(0, (_BATCH, -1)).transpose(1, 2)
             generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.step)
-            latents = latents + _NOISE * torch.randn(latents.shape, generator=generator)
+            noise = torch.randn(latents.shape, generator=generator)
+            latents = latents + _NOISE * noise.to(vae.device)
         found = decode_video(vae, latents).transpose(1, 2).flatten(0, 1)
         error = weighted_error(found, video.flatten(0, 1), covered.flatten(0, 1))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(progress.step, steps, _RATE, warm_up=30)
         optimizer.zero_grad()
         error.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         progress.note(error=error.item())
         if progress.step % save_every == 0 or progress.step == steps:
             save_progress(file, progress, vae, optimizer)
-            print(f"motion {progress.step}/{steps} {progress.recent()}", flush=True)
+            report(f"motion {progress.step}/{steps} {progress.recent()}")
+
+
+def learn_time_only(vae: AutoencoderKLWan) -> list[Parameter]:
+    """What will change: how the decoder's coarse layers look back, and what doubles the frames.
+
+    Its fine layers do not look back: that is costly, and the coarse ones do.
+    """
+    vae.requires_grad_(False)
+    decoder = vae.decoder
+    fine = {*decoder.up_blocks[-1].modules(), decoder.conv_out}
+    doubling = {each.time_conv for each in decoder.modules() if isinstance(each, SlicedUpsample)}
+    learned = []
+    for conv in decoder.modules():
+        if not isinstance(conv, SlicedConv) or conv.weight.shape[2] == 1:
+            continue
+        conv.sees_time = conv not in fine
+        if conv.sees_time:
+            learned.append(conv.weight.requires_grad_())
+            if conv not in doubling:
+                conv.weight.register_hook(_past_only)
+    return learned
+
+
+def _past_only(gradient: Tensor) -> Tensor:
+    """Of a kernel's slices of time the last is the present: it was learned from single frames."""
+    past = gradient.clone()
+    past[:, :, -1] = 0
+    return past
 
 
 def _moving_crop(dice: random.Random) -> tuple[Tensor, Tensor]:

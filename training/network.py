@@ -25,14 +25,14 @@ VAE = {
 }
 TRANSFORMER = {
     "patch_size": (1, 3, 2),
-    "num_attention_heads": 4,
+    "num_attention_heads": 5,
     "attention_head_dim": 32,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
     "text_dim": TEXT_WIDTH,
     "freq_dim": 64,
-    "ffn_dim": 512,
-    "num_layers": 5,
+    "ffn_dim": 480,
+    "num_layers": 4,
 }
 
 

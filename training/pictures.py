@@ -10,6 +10,7 @@ from training.world import BACKGROUNDS, COLOURS, SHAPES
 
 _NAMED_COLOURS = 0.75  # of objects and backgrounds; the others are any colour
 _EMPTY = 0.12  # nothing but a background
+_TURNED = 0.4
 _RADIUS = (12.0, 74.0)
 
 
@@ -38,7 +39,7 @@ def draw_crops(count: int, side: int, generator: torch.Generator) -> Crops:
         y=uniform(-0.15 * side, 1.15 * side),
         radius=_RADIUS[0] + (_RADIUS[1] - _RADIUS[0]) * uniform(0, 1) ** 2,
         # Most stand upright, as most do in clips.
-        angle=uniform(-3.2, 3.2) * (uniform(0, 1) < 0.4),
+        angle=uniform(-3.2, 3.2) * (uniform(0, 1) < _TURNED),
         colour=_colours(palette(dict(COLOURS)), count, generator),
     )
     behind = _colours(palette(dict(BACKGROUNDS)), count, generator)

@@ -19,12 +19,14 @@ TOKENS_MAX = 512
 class Reader:
     """Prompts to embeddings, and the weights their tokens have."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, encoder: UMT5EncoderModel) -> None:
-        self._tokenizer, self._encoder = tokenizer, encoder
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, encoder: UMT5EncoderModel, device: torch.device
+    ) -> None:
+        self._tokenizer, self._encoder, self._device = tokenizer, encoder, device
 
     def read(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """(prompts, tokens, width) with one padding last, and (prompts, 1, 1, tokens) logarithms."""
-        read = self._tokenizer(prompts, padding=True, return_tensors="pt")
+        read = self._tokenizer(prompts, padding=True, return_tensors="pt").to(self._device)
         mask = read.attention_mask
         states = self._encoder(read.input_ids, mask).last_hidden_state * mask[..., None]
         states = F.pad(states, (0, 0, 0, 1))

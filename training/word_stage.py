@@ -1,6 +1,7 @@
 """Before the transformer learns to draw, the text encoder learns what captions say: that is cheap."""
 
 import random
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody writes it
@@ -13,7 +14,6 @@ from training.reading import Reader
 from training.split import training_scenes
 from training.world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, Scene
 
-_STEPS = 300
 _BATCH = 48
 _RATE = 2e-3
 _PROPERTIES = {
@@ -25,15 +25,20 @@ _PROPERTIES = {
 
 
 def learn_words(
-    reader: Reader, encoder: UMT5EncoderModel, *, seed: int, steps: int = _STEPS
+    reader: Reader,
+    encoder: UMT5EncoderModel,
+    *,
+    seed: int,
+    steps: int,
+    report: Callable[[str], None],
 ) -> float:
     """Each token of a caption learns to tell the whole scene; the share that does is returned."""
-    dice = random.Random(f"words {seed}")
+    dice, device = random.Random(f"words {seed}"), encoder.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         judges = nn.ModuleDict(
             {name: nn.Linear(TEXT_WIDTH, len(values)) for name, values in _PROPERTIES.items()}
-        )
+        ).to(device)
     parameters = [*encoder.parameters(), *judges.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=0.01)
     scenes = training_scenes()
@@ -42,10 +47,10 @@ def learn_words(
         batch = [dice.choice(scenes) for _ in range(_BATCH)]
         states, weights = reader.read([caption(scene, dice) for scene in batch])
         own = weights[:, 0, 0, :-1] == 0  # not padding
-        error = torch.zeros(())
+        error = torch.zeros((), device=device)
         guesses = []
         for name, values in _PROPERTIES.items():
-            wanted = _labels(batch, name, values)[:, None].expand_as(own)[own]
+            wanted = _labels(batch, name, values).to(device)[:, None].expand_as(own)[own]
             found = judges[name](states[:, :-1][own])
             error = error + F.cross_entropy(found, wanted)
             guesses.append((found.argmax(-1) == wanted).float().mean().item())
@@ -57,9 +62,7 @@ def learn_words(
         optimizer.step()
         right = sum(guesses) / len(guesses)
         if (step + 1) % 100 == 0:
-            print(
-                f"words {step + 1}/{steps} error {error.item():.3f} right {right:.3f}", flush=True
-            )
+            report(f"words {step + 1}/{steps} error {error.item():.3f} right {right:.3f}")
     return right
 
 

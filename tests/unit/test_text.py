@@ -3,6 +3,9 @@
 import pytest
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer
 
 from services.gpu_worker.engine.text import (
@@ -121,3 +124,17 @@ def test_a_prompt_that_was_forgotten_is_read_anew_to_the_same_embedding(text):
 
     assert again is not first
     assert torch.equal(again, kept)
+
+
+def test_a_model_of_whole_words_says_which_it_does_not_know():
+    words = WordLevel({"<unk>": 0, "a": 1, "red": 2, "circle": 3}, unk_token="<unk>")
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = Whitespace()
+    text = TextEncoder(tokenizer, None)
+
+    assert text.unknown_words("a shiny red circle, slowly!") == ([2, 5], 5)
+    assert text.unknown_words("a red circle!") == ([], 3)
+
+
+def test_a_model_that_spells_knows_every_word(text):
+    assert text.unknown_words("a zyxwvu circle") == ([], 3)

@@ -49,10 +49,7 @@ class FastPath:
 def _meaningless(unknown: list[int], words: int) -> str:
     """By their places: a log never holds what a prompt says, not even its owner's."""
     places = ", ".join(str(place) for place in unknown)
-    return (
-        f"{len(unknown)} of the prompt's {words} words mean nothing to this small model: "
-        f"number {places}; the others count"
-    )
+    return f"this small model does not know {len(unknown)} of the prompt's {words} words: {places}"
 
 
 def _prompts(segment: Segment) -> tuple[str, ...]:

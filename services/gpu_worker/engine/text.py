@@ -85,7 +85,7 @@ class TextEncoder:
     def unknown_words(self, prompt: str) -> tuple[list[int], int]:
         """Which of the prompt's words mean nothing to the model, counted from 1, of how many.
 
-        None where the tokenizer spells what it does not know.
+        No word is where the tokenizer spells what it does not know.
         """
         words = _WORD.findall(clean_prompt(prompt))
         if not isinstance(self._tokenizer.model, WordLevel):

@@ -1,0 +1,71 @@
+"""Weights that the transformer begins with: what comes in goes out, and a prompt's words are heard.
+
+From random weights most of the training goes into learning to pass noise through: a patch has nearly
+as many numbers as a token is wide.
+"""
+
+import math
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor
+
+from training.reading import is_text_attention
+
+_SEES_TEXT = 2.5  # sharpens the first attention to text, else padding drowns it
+_QUIET = 0.3  # how much less than usual a layer says at first
+_GATE = 0.5
+_GATES = (2, 5)  # of shift, scale and gate, for attention and feed-forward
+
+
+@torch.no_grad()
+def begin_with_noise(transformer: WanTransformer3DModel, generator: torch.Generator) -> None:
+    """At once it predicts that all it sees is noise, which is nearly so for most noise levels."""
+    width = transformer.proj_out.in_features
+    numbers = transformer.proj_out.out_features
+    patch = transformer.config.patch_size
+    random = torch.randn(width, numbers, generator=generator)
+    basis = torch.linalg.qr(random - random.mean(0))[0]  # a norm takes away the mean
+    # What comes in is ordered channel, place; what goes out place, channel.
+    kernel = basis.view(width, math.prod(patch), -1).transpose(1, 2)
+    transformer.patch_embedding.weight.copy_(
+        kernel.reshape(transformer.patch_embedding.weight.shape)
+    )
+    transformer.patch_embedding.bias.zero_()
+    transformer.proj_out.weight.copy_(basis.T * math.sqrt(numbers / width))
+    transformer.proj_out.bias.zero_()
+    transformer.scale_shift_table.zero_()
+    transformer.condition_embedder.time_embedder.linear_2.weight.mul_(0.1)
+    transformer.condition_embedder.time_embedder.linear_2.bias.zero_()
+    _be_quiet(transformer)
+    _listen_to_text(transformer)
+
+
+def _be_quiet(transformer: WanTransformer3DModel) -> None:
+    time = transformer.condition_embedder.time_proj
+    weight, bias = time.weight.unflatten(0, (6, -1)), time.bias.unflatten(0, (6, -1))
+    for gate in _GATES:
+        weight[gate] = 0
+        bias[gate] = 0
+    for block in transformer.blocks:
+        block.scale_shift_table.zero_()
+        block.scale_shift_table[:, list(_GATES)] = _GATE
+        for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
+            layer.weight.mul_(_QUIET)
+            _silence(layer.bias)
+
+
+def _listen_to_text(transformer: WanTransformer3DModel) -> None:
+    """Padding starts as nothing, and the few words of a prompt outweigh it."""
+    embedder = transformer.condition_embedder.text_embedder
+    layers = [embedder.linear_1, embedder.linear_2]
+    for module in transformer.modules():
+        if is_text_attention(module):
+            layers += [module.to_k, module.to_v]
+            module.norm_k.weight.fill_(_SEES_TEXT)
+    for layer in layers:
+        _silence(layer.bias)
+
+
+def _silence(bias: Tensor) -> None:
+    bias.zero_()

@@ -1,0 +1,112 @@
+"""Clips to learn from: encoded once, kept in a folder, taken in parts with ever new captions."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from training.captions import caption
+from training.clips import LATENT_FRAMES, Clip, encode_clip
+from training.split import is_held_out, training_scenes
+from training.world import Scene
+
+_UNCONDITIONED = 0.1  # with an empty caption, as guidance will ask
+_BACKWARDS_SHARE = 0.5
+_BACKWARDS = {"left": "right", "up": "down", "grow": "shrink"}
+_BACKWARDS |= {after: before for before, after in _BACKWARDS.items()}
+
+
+class Pool:
+    """Clips encoded so far. More come while the training goes on."""
+
+    def __init__(self, directory: Path, vae: AutoencoderKLWan, *, size: int, seed: int) -> None:
+        self._directory, self._vae, self._size, self._seed = directory, vae, size, seed
+        self._scenes = training_scenes()
+        self.clips: list[Clip] = []
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def grow(self, count: int) -> None:
+        """There are so many afterwards, if the pool is that large."""
+        for number in range(len(self.clips), min(count, self._size)):
+            self.clips.append(self._load(number) or self._encode(number))
+
+    def statistics(self, count: int) -> tuple[Tensor, Tensor]:
+        """What is taken from each channel, and what it is divided by: of the first ``count`` clips.
+
+        By the root of its standard deviation, not by the whole: channels of edges are nearly still
+        everywhere but at an object, and made as loud as those of colours they would drown them.
+        """
+        self.grow(count)
+        values = torch.stack([clip.latents.float() for clip in self.clips[:count]])
+        values = values.transpose(0, 1).flatten(1)
+        return values.mean(1), values.std(1).sqrt()
+
+    def _scene(self, number: int) -> Scene:
+        """All scenes in turn, in another order each time."""
+        turn, index = divmod(number, len(self._scenes))
+        order = random.Random(f"order {self._seed} {turn}")
+        return order.sample(self._scenes, len(self._scenes))[index]
+
+    def _file(self, number: int) -> Path:
+        return self._directory / f"{number:05}.pt"
+
+    def _load(self, number: int) -> Clip | None:
+        if not self._file(number).is_file():
+            return None
+        latents, covered = torch.load(self._file(number), weights_only=True)
+        return Clip(self._scene(number), latents, covered)
+
+    def _encode(self, number: int) -> Clip:
+        dice = random.Random(f"clip {self._seed} {number}")
+        clip = encode_clip(self._vae, self._scene(number), dice)
+        unfinished = self._file(number).with_suffix(".part")
+        torch.save((clip.latents.clone(), clip.covered.clone()), unfinished)
+        unfinished.replace(self._file(number))
+        return clip
+
+
+@dataclass(frozen=True)
+class Batch:
+    latents: Tensor  # (clips, channels, latent frames, height, width), as the transformer sees them
+    covered: Tensor  # (clips, latent frames, height, width), 0 to 1
+    prompts: list[str]
+
+
+@dataclass(frozen=True)
+class Normal:
+    """How latents are made normal; each is (channels,)."""
+
+    mean: Tensor
+    divisor: Tensor
+
+    def of(self, latents: Tensor) -> Tensor:
+        shape = (1, -1, 1, 1, 1)
+        return (latents - self.mean.view(shape)) / self.divisor.view(shape)
+
+
+def take(
+    clips: Sequence[Clip], *, frames: int, count: int, normal: Normal, dice: random.Random
+) -> Batch:
+    """``count`` parts of clips, of so many latent frames each."""
+    latents, covered, prompts = [], [], []
+    for chosen in dice.choices(clips, k=count):
+        clip = backwards(chosen) if dice.random() < _BACKWARDS_SHARE else chosen
+        first = dice.randrange(LATENT_FRAMES - frames + 1)
+        latents.append(clip.latents[:, first : first + frames].float())
+        covered.append(clip.covered[first : first + frames].float())
+        unconditioned = dice.random() < _UNCONDITIONED
+        prompts.append("" if unconditioned else caption(clip.scene, dice))
+    return Batch(normal.of(torch.stack(latents)), torch.stack(covered), prompts)
+
+
+def backwards(clip: Clip) -> Clip:
+    """The clip from its end, if that is a scene to learn from; else the clip itself."""
+    motion = _BACKWARDS.get(clip.scene.motion)
+    if motion is None or is_held_out(replace(clip.scene, motion=motion)):
+        return clip
+    scene = replace(clip.scene, motion=motion)
+    return Clip(scene, clip.latents.flip(1), clip.covered.flip(0))
