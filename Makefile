@@ -36,7 +36,7 @@ ifdef MODE
 	@rm -rf out/demo
 	@$(BIN)/promptreel pipeline --prompt "$$PROMPT" --mode $(MODE) $(if $(SEGMENTS),--segments $(SEGMENTS)) --out out/demo
 else
-	@$(BIN)/promptreel render "$$PROMPT" --config config/demo.yaml --out out/demo.mp4
+	@$(BIN)/promptreel render "$$PROMPT" --out out/demo.mp4
 endif
 
 up: $(RUN) ## Run the API and a worker on this machine until Ctrl-C.

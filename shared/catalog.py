@@ -71,7 +71,7 @@ class Model:
     opening_frames: int = 1  # those before the first whole frame interval: Wan's clips have one
     negative_prompt: str = ""
     default_preset: str = field(default="reference")
-    packaged: str | None = None  # the folder of ``PACKAGED`` with its weights, if they come with us
+    packaged: str | None = None  # the folder of ``PACKAGED`` that its training leaves it in
 
     def how_to_get(self, preset: str) -> str:
         """What to do when the files that a preset needs are not there."""
@@ -79,7 +79,10 @@ class Model:
             return "Fill in the section vertex of the configuration."
         checkpoint = self.presets[preset].checkpoint
         if self.packaged is not None:
-            return f"Install Promptreel anew, or name another copy as models.{self.name}.dir."
+            return (
+                "Run `python -m training` where Promptreel's sources are, or name a copy as "
+                f"models.{self.name}.dir in the configuration."
+            )
         if checkpoint is None:
             return "Run `promptreel make-demo-model`."
         return (
@@ -240,7 +243,7 @@ _DEMO_PRESETS = MappingProxyType(
     }
 )
 
-# Trained for them, with the shift of the real one; guidance is what makes it obey.
+# With the shift it is trained with; guidance is what makes it obey.
 _SHAPES_REFERENCE = Preset(
     description="every step guided, as the real reference, but fewer of them",
     steps=20,

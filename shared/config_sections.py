@@ -101,7 +101,7 @@ class RenderDefaults(Section):
 
 
 class ModelFiles(Section):
-    dir: FilePath | None = None  # None: those that come with Promptreel
+    dir: FilePath | None = None  # None: in Promptreel's own package, for those trained there
     snapshot: FilePath | None = None
     tiny_decoder: FilePath | None = None
     image_to_video: FilePath | None = None

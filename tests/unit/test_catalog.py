@@ -93,7 +93,7 @@ def test_every_preset_says_what_it_is_and_what_it_needs(model):
         else:
             assert preset.timesteps == ()
         advice = model.how_to_get(name)
-        made_here = "Install Promptreel anew" if model.packaged else "make-demo-model"
+        made_here = "python -m training" if model.packaged else "make-demo-model"
         assert (preset.checkpoint or made_here) in advice
 
 
