@@ -15,6 +15,7 @@ from training.reading import is_text_attention
 _SEES_TEXT = 2.5  # sharpens the first attention to text, else padding drowns it
 _QUIET = 0.3  # how much less than usual a layer says at first
 _GATE = 0.5
+_CONSTANT = 2.0  # how much larger than a patch of noise
 _GATES = (2, 5)  # of shift, scale and gate, for attention and feed-forward
 
 
@@ -24,15 +25,17 @@ def begin_with_noise(transformer: WanTransformer3DModel, generator: torch.Genera
     width = transformer.proj_out.in_features
     numbers = transformer.proj_out.out_features
     patch = transformer.config.patch_size
-    random = torch.randn(width, numbers, generator=generator)
-    basis = torch.linalg.qr(random - random.mean(0))[0]  # a norm takes away the mean
+    # Norms take away the mean, and how large a token is: but not beside a constant much larger.
+    random = torch.randn(width, 1 + numbers, generator=generator)
+    axes = torch.linalg.qr(torch.cat([torch.ones(width, 1), random], dim=1))[0]
+    constant, basis = axes[:, 1], axes[:, 2:]
+    size = _CONSTANT * math.sqrt(numbers)
     # What comes in is ordered channel, place; what goes out place, channel.
     kernel = basis.view(width, math.prod(patch), -1).transpose(1, 2)
-    transformer.patch_embedding.weight.copy_(
-        kernel.reshape(transformer.patch_embedding.weight.shape)
-    )
-    transformer.patch_embedding.bias.zero_()
-    transformer.proj_out.weight.copy_(basis.T * math.sqrt(numbers / width))
+    embedding = transformer.patch_embedding
+    embedding.weight.copy_(kernel.reshape(embedding.weight.shape))
+    embedding.bias.copy_(constant * size)
+    transformer.proj_out.weight.copy_(basis.T * math.sqrt((numbers + size**2) / width))
     transformer.proj_out.bias.zero_()
     transformer.scale_shift_table.zero_()
     transformer.condition_embedder.time_embedder.linear_2.weight.mul_(0.1)
@@ -50,7 +53,7 @@ def _be_quiet(transformer: WanTransformer3DModel) -> None:
     for block in transformer.blocks:
         block.scale_shift_table.zero_()
         block.scale_shift_table[:, list(_GATES)] = _GATE
-        for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
+        for layer in (block.attn1.to_out[0], block.ffn.net[2]):
             layer.weight.mul_(_QUIET)
             _silence(layer.bias)
 
