@@ -20,7 +20,7 @@ def draw_curves(histories: Mapping[str, Sequence[float]], file: Path) -> None:
     sheet.save(file)
 
 
-def _curve(name: str, values: np.ndarray) -> Image.Image:  # type: ignore[type-arg]
+def _curve(name: str, values: np.ndarray) -> Image.Image:
     picture = Image.new("RGB", (_WIDTH, _HEIGHT), _PAPER)
     pen = ImageDraw.Draw(picture)
     window = max(1, len(values) // _PARTS)

@@ -71,7 +71,7 @@ def draw_sheet(
     sheet.save(file)
 
 
-def _row(title: str, frames: np.ndarray) -> Image.Image:  # type: ignore[type-arg]
+def _row(title: str, frames: np.ndarray) -> Image.Image:
     row = Image.new("RGB", (_LOOKS * _SIZE[0], _SIZE[1] + _TITLE), (250, 250, 248))
     ImageDraw.Draw(row).text((3, 1), title, fill=(30, 30, 30))
     for index, place in enumerate(np.linspace(0, len(frames) - 1, _LOOKS).round().astype(int)):

@@ -25,8 +25,8 @@ class SlicedConv(nn.Module):
         self.sees_time = True
         self._padding = (conv.kernel_size[1] // 2, conv.kernel_size[2] // 2)
 
-    def forward(self, video: Tensor, _: None = None) -> Tensor:
-        batch, _, frames, height, width = video.shape
+    def forward(self, video: Tensor, *_: object) -> Tensor:
+        batch, frames, height, width = video.shape[0], *video.shape[2:]
         pictures = video.transpose(1, 2).flatten(0, 1)
         present = self._slice(pictures, -1, self.bias)
         result = present.view(batch, frames, -1, height, width)
