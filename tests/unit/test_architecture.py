@@ -31,7 +31,7 @@ def lint(folder):
 @pytest.fixture
 def house(tmp_path):
     """A copy of the house, to be built wrongly."""
-    for name in ("shared", "services"):
+    for name in ("shared", "services", "training"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -54,6 +54,7 @@ def test_the_house_as_it_is_keeps_the_rule(house):
         ("services/api/app.py", "import services.gpu_worker.consumer"),
         ("services/gpu_worker/consumer.py", "import services.api.app"),
         ("services/gpu_worker/supervisor.py", "import torch"),
+        ("services/gpu_worker/backends/wan.py", "import training.judge"),
         ("services/api/routes/jobs.py", "import diffusers"),
         ("services/gpu_worker/pull.py", "import services.gpu_worker.engine.wan"),
         ("shared/lifecycle.py", "import google.cloud.firestore"),
