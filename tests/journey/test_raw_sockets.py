@@ -28,6 +28,8 @@ BIG_FILE = "videos/2026-01/job_1/final_video.mp4"
 def api(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slow")
     installation = install(folder, folder, server={"port": free_port(), "threads": 8})
+    # Granian is meant, always: what Hypercorn makes of the like is in test_http3.py.
+    installation.config["server"].pop("http3", None)
     installation.write_config()
     source = KeyFile(load_config(installation.config_file).server.key_file)
     installation.keys = {
