@@ -253,6 +253,7 @@ _SHAPES_REFERENCE = Preset(
     checkpoint=None,
     vram_gb=_DEMO_VRAM_GB,
 )
+_SHAPES_TIMESTEPS = (1000, 900, 750, 500)
 _SHAPES_PRESETS = MappingProxyType(
     {
         "reference": _SHAPES_REFERENCE,
@@ -264,9 +265,12 @@ _SHAPES_PRESETS = MappingProxyType(
         ),
         "fast": replace(
             _SHAPES_REFERENCE,
-            description="the fewest steps, guidance in the first half of them",
-            steps=6,
-            guided_steps=3,
+            description="distilled weights: four steps without guidance",
+            scheduler="dmd",
+            steps=len(_SHAPES_TIMESTEPS),
+            timesteps=_SHAPES_TIMESTEPS,
+            guidance_scale=1.0,
+            guided_steps=0,
         ),
     }
 )

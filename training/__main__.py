@@ -14,6 +14,7 @@ from diffusers import AutoencoderKLWan
 
 from training.checkpoints import read_history
 from training.curves import draw_curves
+from training.few_steps_stage import FewStepsTraining
 from training.flow_stage import FlowPlan, FlowTraining
 from training.frames_stage import train_frames
 from training.motion_stage import train_motion
@@ -22,6 +23,7 @@ from training.package import save_model, whole_vae
 from training.sheets import draw_sheet, load_model
 from training.slices import slice_by_slice
 
+STAGES = ("frames", "motion", "flow", "few_steps")
 PACKAGE = Path("services/gpu_worker/engine/shapes")
 SAMPLES = (
     "a red circle moving left on a navy background",
@@ -37,10 +39,11 @@ class Plan:
     """What is done where the command line says nothing else; how many steps suffice is not known."""
 
     seed: int = 1
-    frames_steps: int = 950
-    flow_steps: int = 10_000
+    frames_steps: int = 2000
     motion_steps: int = 1000
-    clips: int = 900
+    flow_steps: int = 8000
+    few_steps_steps: int = 400
+    clips: int = 1200
     tokens: int = 1500  # of the transformer, a step: more where there is a GPU
 
 
@@ -50,9 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     train_frames(directory, steps=plan.frames_steps, seed=plan.seed, device=device, report=_say)
     vae = _trained(directory / "frames.pt").to(device)
-    flow_plan = FlowPlan(seed=plan.seed, clips=plan.clips, tokens=plan.tokens)
-    flow = FlowTraining(directory, vae, flow_plan, device=device, report=_say)
-    flow.train(steps=plan.flow_steps)
     train_motion(
         directory,
         _trained(directory / "frames.pt").to(device),
@@ -60,10 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seed=plan.seed,
         report=_say,
     )
-    _finish(directory, package, flow)
+    flow_plan = FlowPlan(seed=plan.seed, clips=plan.clips, tokens=plan.tokens)
+    flow = FlowTraining(directory, vae, flow_plan, device=device, report=_say)
+    flow.train(steps=plan.flow_steps)
+    few_steps = FewStepsTraining(directory, flow, seed=plan.seed, tokens=plan.tokens, report=_say)
+    few_steps.train(steps=plan.few_steps_steps)
+    _finish(directory, package, flow, few_steps)
 
 
-def _finish(directory: Path, package: Path, flow: FlowTraining) -> None:
+def _finish(
+    directory: Path, package: Path, flow: FlowTraining, few_steps: FewStepsTraining
+) -> None:
     normal = flow.normal()
     save_model(
         package,
@@ -71,8 +78,9 @@ def _finish(directory: Path, package: Path, flow: FlowTraining) -> None:
         text_encoder=flow.average.text_encoder.cpu(),
         transformer=flow.average.transformer.cpu(),
         vae=whole_vae(_weights(directory / "motion.pt"), normal.mean, normal.divisor),
+        distilled=few_steps.average.cpu(),
     )
-    stages = {name: read_history(directory / f"{name}.pt") for name in ("frames", "flow", "motion")}
+    stages = {name: read_history(directory / f"{name}.pt") for name in STAGES}
     draw_curves(
         {f"{name}: error": history["error"] for name, history in stages.items()},
         directory / "curves.png",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.checkpoints import Progress, load_progress, save_progress
 from training.first_flow import begin_with_noise
 from training.frames_stage import learning_rate
-from training.network import FLOW_SHIFT, new_text_encoder, new_transformer
+from training.network import FLOW_SHIFT, TIMES, new_text_encoder, new_transformer
 from training.pool import Batch, Normal, Pool, take
 from training.reading import Reader, count_tokens
 from training.word_stage import learn_words
@@ -20,10 +20,9 @@ from training.words import new_tokenizer
 
 _RATE = 1.5e-3
 _WARM_UP = 100
-_AVERAGE = 0.995  # of the weights: what is rendered with
-_FOREGROUND = 3.0
-_TOKENS_PER_FRAME = 65
-_TIMES = 1000  # what the transformer is told of a noise level of 1
+_AVERAGE = 0.998  # of the weights: what is rendered with
+FOREGROUND = 5.0
+TOKENS_PER_FRAME = 65
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class Lengths:
 
 # Colour, shape and background are learned from single frames, which are cheap; long clips come last.
 LENGTHS = (
-    Lengths(0.5, (1, 1, 1, 1, 3, 5)),
-    Lengths(0.8, (1, 3, 5, 5, 9)),
-    Lengths(1.01, (1, 5, 5, 9, 13, 21)),
+    Lengths(0.3, (1, 1, 1, 3, 5)),
+    Lengths(0.7, (1, 3, 5, 9)),
+    Lengths(1.01, (1, 5, 9, 9, 13, 21)),
 )
 
 
@@ -75,7 +74,7 @@ class FlowTraining:
         device: torch.device,
         report: Callable[[str], None],
     ) -> None:
-        self._file, self._plan, self._device = directory / "flow.pt", plan, device
+        self._file, self._plan, self.device = directory / "flow.pt", plan, device
         self._report = report
         self.tokenizer = new_tokenizer(seed=plan.seed)
         with torch.random.fork_rng(devices=[]):
@@ -124,7 +123,7 @@ class FlowTraining:
         self.pool.grow(plan.first_clips + step // plan.steps_per_clip)
         dice = random.Random(f"step {plan.seed} {step}")
         frames = dice.choice(next(each.frames for each in LENGTHS if step / steps < each.until))
-        count = max(2, plan.tokens // (frames * _TOKENS_PER_FRAME))
+        count = max(2, plan.tokens // (frames * TOKENS_PER_FRAME))
         return take(self.pool.clips, frames=frames, count=count, normal=normal, dice=dice)
 
     def _learn(self, batch: Batch) -> float:
@@ -134,28 +133,30 @@ class FlowTraining:
         error.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
-        self._remember()
+        remember(self.average, self.model, step=self.progress.step, keep=_AVERAGE)
         return error.item()
 
     def _error(self, batch: Batch, generator: torch.Generator) -> Tensor:
         noise = torch.randn(batch.latents.shape, generator=generator)
-        sigmas = noise_levels(len(noise), generator).to(self._device)
-        noise, latents = noise.to(self._device), batch.latents.to(self._device)
+        sigmas = noise_levels(len(noise), generator).to(self.device)
+        noise, latents = noise.to(self.device), batch.latents.to(self.device)
         wide = sigmas.view(-1, 1, 1, 1, 1)
         embeddings, self._attention.weights = self._reader.read(batch.prompts)
         flow = self.model.transformer(
-            (1 - wide) * latents + wide * noise, sigmas * _TIMES, embeddings, return_dict=False
+            (1 - wide) * latents + wide * noise, sigmas * TIMES, embeddings, return_dict=False
         )[0]
-        weight = 1 + _FOREGROUND * batch.covered[:, None].to(self._device)
+        weight = 1 + FOREGROUND * batch.covered[:, None].to(self.device)
         error = (flow - (noise - latents)).square() * weight
         return error.mean() / weight.mean()
 
-    @torch.no_grad()
-    def _remember(self) -> None:
-        # Young averages forget faster, or they would remember the beginning.
-        keep = min(_AVERAGE, (1 + self.progress.step) / (10 + self.progress.step))
-        for old, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            old.lerp_(new, 1 - keep)
+
+@torch.no_grad()
+def remember(average: nn.Module, model: nn.Module, *, step: int, keep: float) -> None:
+    """The average of a model's weights over its steps: the newest count most."""
+    # Young averages forget faster, or they would remember the beginning.
+    keep = min(keep, (1 + step) / (10 + step))
+    for old, new in zip(average.parameters(), model.parameters(), strict=True):
+        old.lerp_(new, 1 - keep)
 
 
 def noise_levels(count: int, generator: torch.Generator) -> Tensor:

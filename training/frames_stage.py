@@ -18,7 +18,7 @@ _BATCH = 8
 _RATE = 1.5e-3
 _WARM_UP = 100
 _FOREGROUND = 4.0  # an object covers few pixels: by a plain mean its colour is lost
-_SPREAD = 0.1  # latents that are a little off are to look nearly the same
+_SPREAD = 0.2  # latents that are a little off are to look nearly the same
 _SMALL = 3e-4  # keeps latents around 1
 
 

@@ -3,10 +3,14 @@
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
-LATENT_CHANNELS = 16
+from shared.catalog import find_model
+
+LATENT_CHANNELS = 8
 LATENT_PIXELS = 16  # a side
 TEXT_WIDTH = 96
 FLOW_SHIFT = 3.0
+TIMES = 1000  # what the transformer is told of a noise level of 1
+FEW_TIMESTEPS = find_model("wan2.1-shapes").presets["fast"].timesteps
 
 VAE = {
     "base_dim": 16,
@@ -25,14 +29,14 @@ VAE = {
 }
 TRANSFORMER = {
     "patch_size": (1, 3, 2),
-    "num_attention_heads": 5,
+    "num_attention_heads": 6,
     "attention_head_dim": 32,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
     "text_dim": TEXT_WIDTH,
     "freq_dim": 64,
-    "ffn_dim": 480,
-    "num_layers": 4,
+    "ffn_dim": 576,
+    "num_layers": 5,
 }
 
 
@@ -59,6 +63,11 @@ def new_text_encoder(words: int) -> UMT5EncoderModel:
             dropout_rate=0.0,
         )
     )
+
+
+def sigma_of(timestep: int) -> float:
+    """The noise level, 1 for nothing but noise, that a transformer is told as this timestep."""
+    return timestep / TIMES
 
 
 def new_scheduler() -> UniPCMultistepScheduler:

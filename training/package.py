@@ -24,7 +24,9 @@ def save_model(
     text_encoder: UMT5EncoderModel,
     transformer: WanTransformer3DModel,
     vae: AutoencoderKLWan,
+    distilled: WanTransformer3DModel | None = None,
 ) -> None:
+    """In diffusers' layout; weights for a few steps lie beside the transformer's, as a variant."""
     pipeline = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder.eval(),
@@ -35,3 +37,7 @@ def save_model(
     for part in (text_encoder, transformer, vae):
         part.to(torch.float16)
     pipeline.save_pretrained(directory)
+    if distilled is not None:
+        distilled.eval().to(torch.float16).save_pretrained(
+            directory / "transformer", variant="distilled"
+        )

@@ -10,14 +10,14 @@ from training.drawing import Objects
 from training.pictures import palette
 from training.world import BACKGROUNDS, COLOURS, FRAMES, HEIGHT, SHAPES, WIDTH, Scene
 
-_RADIUS = (28.0, 36.0)  # pixels
+_RADIUS = (31.0, 37.0)  # pixels
 _MARGIN = 54.0  # a star of the largest radius fits
 _ACROSS = 3.0  # pixels a frame
 _DOWN = 1.6
 _BOUNCE_HEIGHT, _BOUNCE_FRAMES = 120.0, 32
 _TURN = math.radians(4.0)  # a frame, clockwise
-_GROWTH = 4.0  # times, in a whole clip
-_SMALL = (15.0, 18.0)  # the radius that growing begins with
+_GROWTH = 3.0  # times, in a whole clip
+_SMALL = (20.0, 23.0)  # the radius that growing begins with
 _SIGN = {"left": -1, "right": 1, "up": -1, "down": 1}
 
 

@@ -3,6 +3,8 @@
 Its weights are random here: what training makes of them is measured by ``benchmarks/obedience.py``.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -12,15 +14,17 @@ from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine.reference import load_reference
 from services.gpu_worker.engine.wan import load_wan
 from shared.catalog import find_model
+from shared.errors import ModelUnavailable
 from training.first_weights import begin_with_colours
 from training.flow_stage import Model
-from training.network import LATENT_CHANNELS, new_vae
+from training.network import LATENT_CHANNELS, new_transformer, new_vae
 from training.package import save_model, whole_vae
 from training.words import new_tokenizer
 
 MODEL = find_model("wan2.1-shapes")
 SETTINGS = {"device": "cpu", "dtype": "auto", "how_to_get": ""}
-LARGEST_BYTES = 8_000_000  # a distilled transformer beside it, and all is below 16 MB
+LARGEST_BYTES = 16_000_000
+DISTILLED = "diffusion_pytorch_model.distilled.safetensors"
 PROMPT = "a red circle moving left on a navy background"
 
 
@@ -58,13 +62,32 @@ def directory(tmp_path_factory):
         text_encoder=model.text_encoder,
         transformer=model.transformer,
         vae=vae,
+        distilled=_distilled(),
     )
     return directory
+
+
+def _distilled():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return new_transformer()
 
 
 @pytest.fixture(scope="module")
 def wan(directory):
     return load_wan(directory, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def distilled_wan(directory, tmp_path_factory):
+    """The same model, its distilled weights being all it has."""
+    alone = tmp_path_factory.mktemp("distilled") / "model"
+    shutil.copytree(directory, alone)
+    folder = alone / "transformer"
+    (folder / DISTILLED).rename(folder / "diffusion_pytorch_model.safetensors")
+    index = alone / "model_index.json"
+    index.write_text(index.read_text(encoding="utf-8").replace("WanPipeline", "WanDMDPipeline"))
+    return load_wan(alone, **SETTINGS)
 
 
 def _segment(prompt, **changes):
@@ -108,6 +131,28 @@ def test_the_same_seed_repeats_and_another_differs(wan):
 
     assert np.array_equal(wan.render(_segment(PROMPT), Notes()), first)
     assert not np.array_equal(wan.render(_segment(PROMPT, seed=2), Notes()), first)
+
+
+def test_the_fast_preset_is_rendered_by_the_distilled_weights(wan, distilled_wan):
+    fast = MODEL.presets["fast"]
+    segment = _segment(
+        PROMPT,
+        frames=5,
+        steps=fast.steps,
+        guidance_scale=fast.guidance_scale,
+        flow_shift=fast.flow_shift,
+        scheduler=fast.scheduler,
+        timesteps=fast.timesteps,
+    )
+
+    found = wan.render(segment, Notes())
+
+    assert np.array_equal(found, distilled_wan.render(segment, Notes()))
+
+
+def test_distilled_weights_alone_render_nothing_but_the_fast_preset(distilled_wan):
+    with pytest.raises(ModelUnavailable, match="are the distilled ones"):
+        distilled_wan.render(_segment(PROMPT), Notes())
 
 
 def test_unknown_words_are_said_by_their_places_and_never_themselves(wan):

@@ -57,7 +57,12 @@ def test_a_missing_model_is_refused(tmp_path):
     ],
 )
 def test_weights_fit_the_sampler_they_were_trained_for(training, scheduler):
-    check_training(training, scheduler, how_to_get=ADVICE)
+    check_training({training}, scheduler, how_to_get=ADVICE)
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "dmd"])
+def test_a_model_with_both_weights_fits_either_sampler(scheduler):
+    check_training({Training.BASE, Training.DISTILLED}, scheduler, how_to_get=ADVICE)
 
 
 @pytest.mark.parametrize(
@@ -69,5 +74,5 @@ def test_weights_fit_the_sampler_they_were_trained_for(training, scheduler):
 )
 def test_weights_for_another_sampler_are_refused_with_what_to_get(training, scheduler, said):
     with pytest.raises(ModelUnavailable, match=said) as caught:
-        check_training(training, scheduler, how_to_get=ADVICE)
+        check_training({training}, scheduler, how_to_get=ADVICE)
     assert caught.value.message.endswith(ADVICE)

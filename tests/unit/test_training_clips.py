@@ -9,13 +9,14 @@ import torch
 from training.clips import LATENT_FRAMES, Clip
 from training.first_flow import begin_with_noise
 from training.flow_stage import Model, noise_levels
+from training.network import LATENT_CHANNELS
 from training.pool import Normal, backwards, take
 from training.reading import TOKENS_MAX, Reader, count_tokens
 from training.split import is_held_out, training_scenes
 from training.words import new_tokenizer
 from training.world import every_scene
 
-CHANNELS = 16
+CHANNELS = LATENT_CHANNELS
 NORMAL = Normal(torch.zeros(CHANNELS), torch.ones(CHANNELS))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from training.checkpoints import read_history
+from training.few_steps_stage import FewStepsTraining
 from training.flow_stage import FlowPlan, FlowTraining
 from training.frames_stage import learning_rate, train_frames
 from training.motion_stage import train_motion
@@ -57,8 +58,16 @@ def _flow(directory, report):
     training.train(steps=STEPS, save_every=1)
 
 
+def _few_steps(directory, report):
+    flow = FlowTraining(directory, _vae(), TINY, device=CPU, report=_silent)
+    flow.pool.grow(TINY.clips)
+    training = FewStepsTraining(directory, flow, seed=1, tokens=130, report=report)
+    training.train(steps=STEPS, save_every=1)
+
+
 @pytest.mark.parametrize(
-    ("name", "train"), [("frames", _frames), ("motion", _motion), ("flow", _flow)]
+    ("name", "train"),
+    [("frames", _frames), ("motion", _motion), ("flow", _flow), ("few_steps", _few_steps)],
 )
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path, name, train):
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -5,7 +5,7 @@ import torch
 
 from training.first_weights import begin_with_colours
 from training.motion_stage import learn_time_only
-from training.network import new_vae
+from training.network import LATENT_CHANNELS, new_vae
 from training.slices import decode_video, encode_frames, forget_time, slice_by_slice
 
 
@@ -31,7 +31,7 @@ def _random(*shape):
 @torch.no_grad()
 def test_a_video_decodes_to_what_diffusers_decodes_it_to(pair):
     theirs, sliced = pair
-    latents = _random(1, 16, 4, 3, 4)
+    latents = _random(1, LATENT_CHANNELS, 4, 3, 4)
 
     expected = theirs.decode(latents).sample
 
@@ -54,7 +54,7 @@ def test_learning_time_leaves_what_is_known_of_frames():
     vae = new_vae()
     begin_with_colours(vae, spread=0.1)
     vae = slice_by_slice(vae)
-    latents = _random(1, 16, 3, 2, 2)
+    latents = _random(1, LATENT_CHANNELS, 3, 2, 2)
     before = decode_video(vae, latents[:, :, :1]).detach()
     later = decode_video(vae, latents).detach()
     learned = learn_time_only(vae)

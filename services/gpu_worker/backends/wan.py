@@ -48,7 +48,7 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
         )
     if order.preset is not None:
         scheduler = model.presets[order.preset].scheduler
-        check_training(wan.training, scheduler, how_to_get=how_to_get)
+        check_training(wan.trainings, scheduler, how_to_get=how_to_get)
     return wan
 
 

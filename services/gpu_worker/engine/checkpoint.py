@@ -17,7 +17,7 @@ from services.gpu_worker.engine import decode, transformer
 from services.gpu_worker.engine.decode import Decoder, DecoderConfig
 from services.gpu_worker.engine.model import WanModel, filled, unfilled
 from services.gpu_worker.engine.text import load_tokenizer
-from services.gpu_worker.engine.training import read_training
+from services.gpu_worker.engine.training import Training, read_training
 from services.gpu_worker.engine.transformer import Transformer, TransformerConfig
 from services.gpu_worker.engine.umt5 import UMT5Config, UMT5Encoder
 from shared.errors import ModelUnavailable
@@ -35,6 +35,8 @@ _FILES = (
 # The stem of a part's weights; a large part is split over several files, named by an index.
 _STEMS = {"text_encoder": "model"}
 _DEFAULT_STEM = "diffusion_pytorch_model"
+# Other weights for the same part, as diffusers names variants.
+_DISTILLED = f"transformer/{_DEFAULT_STEM}.distilled.safetensors"
 
 
 class Checkpoint:
@@ -72,8 +74,7 @@ class Checkpoint:
             raise self._unreadable() from error
 
     def _load(self, device: torch.device, dtype: torch.dtype) -> WanModel:
-        text_encoder, config = self.config("text_encoder"), self.config("transformer")
-        vae = self.config("vae")
+        text_encoder, vae = self.config("text_encoder"), self.config("vae")
         decoder = unfilled(lambda: Decoder(DecoderConfig.from_config(vae)))
         # The authors decode in float32: bfloat16 shows as banding.
         decoder_weights = _cast(self._weights("vae"), torch.device("cpu"), torch.float32)
@@ -90,19 +91,29 @@ class Checkpoint:
                     float32_parts=(".wo.",) if dtype == torch.float16 else (),
                 ),
             ),
-            transformer=filled(
-                unfilled(lambda: Transformer(TransformerConfig.from_config(config))),
-                _cast(
-                    transformer.fuse(self._weights("transformer")),
-                    device,
-                    dtype,
-                    float32_parts=transformer.FLOAT32_PARTS,
-                ),
-            ),
+            transformer=self._transformer(self._weights("transformer"), device, dtype),
             decoder=filled(decoder, {name: part.to(device) for name, part in prepared.items()}),
             scheduler=self.config("scheduler"),
             training=self.training,
             device=device,
+            distilled=self._distilled(device, dtype),
+        )
+
+    def _distilled(self, device: torch.device, dtype: torch.dtype) -> Transformer | None:
+        file = self.directory / _DISTILLED
+        if self.training is not Training.BASE or not file.is_file():
+            return None
+        return self._transformer(load_file(file), device, dtype)
+
+    def _transformer(
+        self, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> Transformer:
+        config = TransformerConfig.from_config(self.config("transformer"))
+        return filled(
+            unfilled(lambda: Transformer(config)),
+            _cast(
+                transformer.fuse(weights), device, dtype, float32_parts=transformer.FLOAT32_PARTS
+            ),
         )
 
     def _weights(self, part: str) -> dict[str, Tensor]:

@@ -30,6 +30,13 @@ class WanModel:
     device: torch.device
     # Of prompts that were read ahead, by their digest (text.digest_of).
     embeddings: Mapping[str, Tensor] = field(default_factory=dict)
+    distilled: Transformer | None = None  # for a few steps, where it comes beside the other one
+
+    @property
+    def trainings(self) -> frozenset[Training]:
+        """What there are weights for."""
+        beside = () if self.distilled is None else (Training.DISTILLED,)
+        return frozenset((self.training, *beside))
 
 
 def unfilled(make: Callable[[], Module]) -> Module:

@@ -132,4 +132,6 @@ def load_reference(model_dir: Path, *, device: str, dtype: str, how_to_get: str)
     checkpoint = Checkpoint(model_dir, how_to_get=how_to_get)
     pipeline = load_pipeline(checkpoint, device=where, dtype=resolve_dtype(dtype, where))
     stride: int = pipeline.vae_scale_factor_temporal
-    return Wan(Reference(pipeline), training=checkpoint.training, device=where, frame_stride=stride)
+    return Wan(
+        Reference(pipeline), trainings={checkpoint.training}, device=where, frame_stride=stride
+    )

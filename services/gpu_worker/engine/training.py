@@ -1,10 +1,11 @@
 """Whether a model's weights were trained for the sampler that a preset names.
 
 Base and distilled weights have the same names and shapes. The wrong ones load without a complaint and
-render nonsense.
+render nonsense. A small model may come with both.
 """
 
 import json
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 
@@ -42,11 +43,14 @@ def read_training(model_dir: Path, *, how_to_get: str) -> Training:
     return Training.NONE if (model_dir / MARKER).is_file() else training
 
 
-def check_training(training: Training, scheduler: SchedulerName, *, how_to_get: str) -> None:
+def check_training(
+    trainings: Collection[Training], scheduler: SchedulerName, *, how_to_get: str
+) -> None:
     """Raises ``ModelUnavailable`` for base weights where distilled ones are needed, or vice versa."""
     needed = _NEEDED[scheduler]
-    if training not in (needed, Training.NONE):
+    if needed not in trainings and Training.NONE not in trainings:
+        (found,) = trainings
         raise ModelUnavailable(
-            f"The model's weights are the {_WORDS[training]} ones, and the preset needs the "
+            f"The model's weights are the {_WORDS[found]} ones, and the preset needs the "
             f"{_WORDS[needed]} ones. {how_to_get}"
         )

@@ -69,7 +69,7 @@ class Wan:
         self,
         renderer: Renderer,
         *,
-        training: Training,
+        trainings: Collection[Training],
         device: torch.device,
         frame_stride: int,
         image_to_video: Companion | None = None,
@@ -81,7 +81,7 @@ class Wan:
         self._image_to_video = image_to_video
         self._load_image_to_video = load_image_to_video
         self._image_to_video_key = image_to_video_key
-        self.training = training
+        self.trainings = trainings
         self._device = device
         self._frame_stride = frame_stride
         self._side = _side_stream(device)
@@ -122,7 +122,7 @@ class Wan:
         """Raises ``ModelUnavailable`` for pictures that nothing here can begin or end with."""
         if segment.first_frame is None:
             # A job may be older than the configuration that this worker was started with.
-            check_training(self.training, segment.scheduler, how_to_get=_ASK_ANOTHER_WORKER)
+            check_training(self.trainings, segment.scheduler, how_to_get=_ASK_ANOTHER_WORKER)
             return self._renderer
         if self._image_to_video is None:
             self._image_to_video = self._load_image_to_video()
@@ -297,7 +297,7 @@ def _of_model(model: WanModel, *, tiny_decoder: Path | None, companion: _Compani
     load = partial(companion.load, model, fast_path)
     return Wan(
         fast_path,
-        training=model.training,
+        trainings=model.trainings,
         device=model.device,
         frame_stride=model.decoder.config.frame_stride,
         image_to_video=None if companion.when_asked else load(),
