@@ -118,9 +118,9 @@ def test_the_transformer_begins_by_taking_what_it_sees_for_noise(tokenizer):
         torch.manual_seed(0)
         transformer = Model(len(tokenizer)).transformer
         begin_with_noise(transformer, torch.Generator().manual_seed(0))
-        seen = torch.randn(1, CHANNELS, 2, 15, 26) * torch.tensor([3.0] + [1.0] * 15).view(
-            1, -1, 1, 1, 1
-        )
+        seen = torch.randn(1, CHANNELS, 2, 15, 26) * torch.tensor(
+            [3.0] + [1.0] * (CHANNELS - 1)
+        ).view(1, -1, 1, 1, 1)
 
     said = transformer(seen, torch.tensor([900.0]), torch.zeros(1, 9, 96), return_dict=False)[0]
 
