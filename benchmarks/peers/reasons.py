@@ -1,0 +1,43 @@
+"""Why ours does not lead a column, where it does not: written by hand, by the column's first word.
+
+Each is a choice that can be read in the code it names. Where there is none, the page says that it is not
+explained, and that is a defect.
+"""
+
+from collections.abc import Mapping
+
+REASONS: Mapping[str, str] = {
+    "accept": (
+        "A job is on the disk before its 202 is sent: admitted, queued and marked as published, three "
+        "commits, each synced (`synchronous = FULL`). Redis as it comes acknowledges from memory and saves "
+        "after a minute at the earliest; BentoML and Cog keep nothing. What that is worth is in the table of "
+        "faults, where everything is killed. Beside it, a submission is checked: key, limits, Idempotency-Key, "
+        "unknown fields."
+    ),
+    "started": (
+        "The worker looks for messages ten times a second, for SQLite cannot call it; half of that is waited "
+        "on average. A worker on Redis is woken by its connection, and a server that renders itself has no "
+        "queue between."
+    ),
+    "poller": (
+        "When a render has ended, its file is stored under its final name with its checksum, synced, and the "
+        "job is completed in a transaction with the lease checked; then it is visible. The others leave the "
+        "file where the render wrote it."
+    ),
+    "told": (
+        "The same, and the event stream looks at the job ten times a second. A held request is told by the "
+        "process that rendered; it has nobody else to ask."
+    ),
+    "polls": (
+        "A poll says more: the place in the queue and the seconds left, counted at that moment, besides the key "
+        "that is checked and a line of the access log. Redis answers with one hash."
+    ),
+    "memory": (
+        "An API, a courier, a worker and its render process are four processes, so that each may die alone. "
+        "Cog's server is one Rust program with one Python beside it."
+    ),
+    "startup": (
+        "The API opens its stores, checks its configuration and keys and registers every surface with its "
+        "schemas before it listens, in a process of its own under granian's."
+    ),
+}
