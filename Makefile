@@ -26,7 +26,7 @@ PAIRED   := --numprocesses 2
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-contract test-journey test-terraform fuzz fuzz-api docs licences audit pictures lint lint-deploy format torture bench clean
+.PHONY: help demo up test test-unit test-contract test-journey test-terraform fuzz fuzz-api docs licences audit pictures lint lint-deploy format torture bench bench-peers clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,9 +108,13 @@ bench: $(DEV) ## Measure, print tables, write benchmarks/results/; a quarter of 
 	@$(BIN)/python benchmarks/gpu_wan.py
 	@$(BIN)/python benchmarks/cost.py
 	@$(BIN)/python benchmarks/stitch.py
+	@$(BIN)/python benchmarks/scale
+
+bench-peers: $(DEV) ## Measure it beside what people would pick instead; half an hour on two cores that do nothing else.
+	@$(BIN)/python benchmarks/peers
 
 clean: ## Remove what the commands above made; jobs and models stay.
-	rm -rf $(VENV) $(VENV)-scan $(VENV)-audit out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-scan $(VENV)-audit $(VENV)-peers out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(RUN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Promptreel needs Python 3.11 or newer: make PYTHON=python3.11 …")'

@@ -7,7 +7,7 @@ there. Half of what it sees is its own work so far, as in a render.
 import copy
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _WARM_UP = 20
 _AVERAGE = 0.98
 _GUIDANCE = 4.0  # of the steps that it learns from: as the preset ``reference``
 _OWN_WORK = 0.5
-_FRAMES = (5, 5, 9, 9, 21)  # latent ones; as listed, so often
+FRAMES = (5, 5, 9, 9, 21)  # latent ones; as listed, so often
 # From each of its noise levels the first one takes so many steps to the end.
 _TEACHER_STEPS = (12, 10, 8, 6)
 
@@ -51,8 +51,10 @@ class FewStepsTraining:
         seed: int,
         tokens: int,
         report: Callable[[str], None],
+        frames: Sequence[int] = FRAMES,
     ) -> None:
         self._file, self._seed, self._tokens = directory / "few_steps.pt", seed, tokens
+        self._frames = frames
         self._report, self._flow, self._device = report, flow, flow.device
         self._teacher = flow.average.transformer
         self.model: WanTransformer3DModel = copy.deepcopy(self._teacher).requires_grad_(True)
@@ -99,7 +101,7 @@ class FewStepsTraining:
         return level, error.item()
 
     def _batch(self, dice: random.Random) -> Batch:
-        frames = dice.choice(_FRAMES)
+        frames = dice.choice(self._frames)
         count = max(1, self._tokens // (frames * TOKENS_PER_FRAME))
         clips = self._flow.pool.clips
         return take(clips, frames=frames, count=count, normal=self._normal, dice=dice)

@@ -61,7 +61,7 @@ def _flow(directory, report):
 def _few_steps(directory, report):
     flow = FlowTraining(directory, _vae(), TINY, device=CPU, report=_silent)
     flow.pool.grow(TINY.clips)
-    training = FewStepsTraining(directory, flow, seed=1, tokens=130, report=report)
+    training = FewStepsTraining(directory, flow, seed=1, tokens=130, report=report, frames=(1, 2))
     training.train(steps=STEPS, save_every=1)
 
 
