@@ -69,12 +69,15 @@ def main() -> None:
         console.print(f"written: {write_page(_last_report(), _DOCS).relative_to(_ROOT)}")
         return
     systems = [each for each in SYSTEMS if each.name in (arguments.only or names)]
-    report = measure(
-        systems,
-        QUICK if arguments.quick else Plan(),
-        environments=arguments.environments.resolve(),
-        console=console,
-    )
+    try:
+        report = measure(
+            systems,
+            QUICK if arguments.quick else Plan(),
+            environments=arguments.environments.resolve(),
+            console=console,
+        )
+    except KeyboardInterrupt:
+        sys.exit("Stopped, and with it everything that was started.")
     show(console, report)
     if arguments.quick or arguments.only:
         console.print("Nothing is written: a part, or a try.")

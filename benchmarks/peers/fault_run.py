@@ -25,7 +25,8 @@ def measure_fault(there: Installation, plan: Plan, victim: Victim) -> Toll:
         # Just before: what is written down afterwards was rendered after it.
         killed_at = time.monotonic()
         kill(victims(there, victim, renderer=doomed.process_id))
-        if len(_crowds(there, "finished")) == plan.fault_jobs:
+        done = [entry for entry in _crowds(there, "finished") if entry.at < killed_at]
+        if len(done) == plan.fault_jobs:
             raise LoadFailed("its jobs were done before it could be hurt: this machine is too busy")
         accepts_again_seconds = _accepts_again(there, plan, killed_at)
         answer = there.end_load(crowd, seconds=plan.fault_seconds)

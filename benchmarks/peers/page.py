@@ -169,7 +169,9 @@ _RESTART_TEXT = "after 0.3 s, as by a supervisor"
 _STUCK = """\
 What is stuck may come back: Celery gives a job to another worker when its visibility timeout of an hour is over, RQ
 looks for abandoned jobs every ten minutes; BentoML's tasks stay in progress for good. Ours waits for the lease, 30 s
-as it comes. A request that LitServe holds is lost with its connection, and its client knows at once.
+as it comes. A request that LitServe holds is lost with its connection, and its client knows at once. When Cog's
+worker is killed its server refuses everything until it is started again, which its health check would tell a
+supervisor that asks.
 """
 
 
