@@ -111,7 +111,7 @@ bench: $(DEV) ## Measure, print tables, write benchmarks/results/; a quarter of 
 	@$(BIN)/python benchmarks/scale
 
 bench-peers: $(DEV) ## Measure it beside what people would pick instead; half an hour on two cores that do nothing else.
-	@$(BIN)/python benchmarks/peers
+	@$(BIN)/python benchmarks/peers --environments $(VENV)-peers
 
 clean: ## Remove what the commands above made; jobs and models stay.
 	rm -rf $(VENV) $(VENV)-scan $(VENV)-audit $(VENV)-peers out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

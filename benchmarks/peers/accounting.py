@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from peers.dialects import Seen
-from peers.ledger import Entry, renders_finished
+from peers.ledger import Entry, moments, renders_finished
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class Toll:
     failed: int  # and the client was told
     lost: int  # accepted, and then nobody knew of it
     stuck: int  # still waiting when the patience was over
-    doubled: int  # rendered to the end more than once
+    rendered_again: (
+        int  # to the end, and once more: what was done had not been stored when it was hit
+    )
+    doubled: int  # begun again though its client had been told that it is finished: two results
     accepts_again_seconds: float | None
     renders_again_seconds: float | None
     last_end_seconds: float | None  # that a client was told of; None: some are stuck, or lost all
@@ -48,7 +51,7 @@ def account(
     told = [job for job in accepted if job.seen in (Seen.FINISHED, Seen.FAILED)]
     ends = [job.ended_at for job in told if job.ended_at is not None and job.ended_at > killed_at]
     again = [entry.at for entry in entries if entry.what == "started" and entry.at > killed_at]
-    counts = renders_finished(entries)
+    counts, begun = renders_finished(entries), moments(entries, "started")
     stuck = _count(accepted, Seen.WAITING)
     return Toll(
         accepted=len(accepted),
@@ -56,7 +59,8 @@ def account(
         failed=_count(accepted, Seen.FAILED),
         lost=_count(accepted, Seen.UNKNOWN),
         stuck=stuck,
-        doubled=sum(counts.get(job.prompt, 0) > 1 for job in accepted),
+        rendered_again=sum(counts.get(job.prompt, 0) > 1 for job in accepted),
+        doubled=sum(_is_doubled(job, begun) for job in accepted),
         accepts_again_seconds=accepts_again_seconds,
         renders_again_seconds=min(again) - killed_at if again else None,
         last_end_seconds=max(ends) - killed_at if ends and not stuck else None,
@@ -66,6 +70,12 @@ def account(
 def jobs_told(told: Sequence[Mapping[str, object]]) -> Sequence[Job]:
     """As the load generator tells of them."""
     return [Job(**{**each, "seen": Seen(str(each["seen"]))}) for each in told]
+
+
+def _is_doubled(job: Job, begun: Mapping[str, float]) -> bool:
+    if job.seen is not Seen.FINISHED or job.ended_at is None:
+        return False
+    return begun.get(job.prompt, 0.0) > job.ended_at
 
 
 def _count(jobs: Sequence[Job], seen: Seen) -> int:

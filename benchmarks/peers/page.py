@@ -159,7 +159,9 @@ def _faults(report: Report) -> Iterator[str]:
 `kill -9`, with the processes it has started, and is started again {_RESTART_TEXT}. `server` is who accepts, `worker`
 who renders (where both are one program, its process that renders), `everything` is these and the store. A client who
 is refused asks again; one that was accepted waits, for {plan.fault_seconds:.0f} s. *Lost* is a job that was accepted
-and that nobody knows of any more, *stuck* one that still waits then, *doubled* one that was rendered to the end twice.
+and that nobody knows of any more, *stuck* one that still waits then. *Rendered again* is one that was rendered to the
+end when its worker died before that was stored: work is lost, and one result is left. *Doubled* is one whose render
+began again though its client had been told that it is finished.
 """
     yield from _markdown(FAULT_HEADS, fault_rows(report))
     yield "\n" + _STUCK

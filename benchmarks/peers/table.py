@@ -56,6 +56,7 @@ FAULT_HEADS = (
     "failed",
     "lost",
     "stuck",
+    "rendered again",
     "doubled",
     "accepts again s",
     "renders again s",
@@ -71,7 +72,15 @@ def fault_rows(report: Report) -> Iterator[Sequence[str]]:
 
 
 def _counts(toll: Toll) -> Sequence[str]:
-    counted = (toll.accepted, toll.finished, toll.failed, toll.lost, toll.stuck, toll.doubled)
+    counted = (
+        toll.accepted,
+        toll.finished,
+        toll.failed,
+        toll.lost,
+        toll.stuck,
+        toll.rendered_again,
+        toll.doubled,
+    )
     seconds = (
         _or(toll.accepts_again_seconds, "never"),
         _or(toll.renders_again_seconds, "never"),

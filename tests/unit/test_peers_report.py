@@ -81,7 +81,7 @@ ENTRIES = [
 
 def test_every_job_of_a_fault_is_accounted_for():
     jobs = [
-        Job("a", 0.5, 1.3, Seen.FINISHED),
+        Job("a", 0.5, 1.3, Seen.FINISHED),  # told at 1.3, and begun again at 4.3
         Job("b", 0.5, 4.4, Seen.FINISHED),
         Job("c", 0.6, 5.0, Seen.UNKNOWN),
         Job("d", 0.7, None, Seen.WAITING),
@@ -94,6 +94,7 @@ def test_every_job_of_a_fault_is_accounted_for():
         failed=1,
         lost=1,
         stuck=1,
+        rendered_again=1,
         doubled=1,
         accepts_again_seconds=0.9,
         renders_again_seconds=2.5,
@@ -106,6 +107,7 @@ def test_a_fault_that_cost_nothing_is_clean_and_over_with_its_last_job():
     toll = account([job], ENTRIES, killed_at=1.5, accepts_again_seconds=None)
     assert toll.is_clean
     assert toll.last_end_seconds == pytest.approx(2.9)
+    assert replace(toll, rendered_again=1).is_clean
     assert not replace(toll, doubled=1).is_clean
     assert not replace(toll, finished=0).is_clean
 
@@ -141,6 +143,7 @@ def report():
         failed=0,
         lost=0,
         stuck=0,
+        rendered_again=0,
         doubled=0,
         accepts_again_seconds=0.3,
         renders_again_seconds=0.4,
