@@ -12,28 +12,22 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import httpx
-import yaml
 from direct import Direct
 from figures import machine, percentile, write_results
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from served import MODEL, served
 
-from services.cli.client_key import client_key
 from services.cli.model_files import make_demo_model
-from services.cli.service import Service, free_port
-from shared.catalog import find_model
-from shared.config import load_config
 
-MODEL = find_model("wan2.1-demo")
 DURATION_SECONDS = 1
 RESOLUTION = "240p"
+READY_SECONDS = 60
 
 
 class Served:
@@ -74,40 +68,15 @@ class Served:
         return seconds
 
 
-@contextmanager
-def served(folder: Path, model_dir: Path) -> Iterator[Served]:
-    file = folder / "promptreel.yaml"
-    settings = {
-        "data_dir": "state",
-        "server": {"port": free_port("127.0.0.1")},
-        "render": {"duration_seconds": DURATION_SECONDS, "resolution": RESOLUTION},
-        "models": {MODEL.name: {"dir": str(model_dir)}},
-        "worker": {"metrics_port": None},
-    }
-    file.write_text(yaml.safe_dump(settings))
-    config = load_config(file)
-    key = client_key(config).secret
-    with (
-        (folder / "log").open("wb") as log,
-        Service(
-            config_file=file,
-            host=config.server.host,
-            port=config.server.port,
-            log_format="json",
-            output=log,
-        ) as service,
-        httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}) as http,
-    ):
-        service.wait_ready(timeout_seconds=60)
-        while not http.get("/health").json()["model_loaded"]:
-            time.sleep(0.1)
-        yield Served(http)
-
-
 def measure(folder: Path, *, clips: int, submissions: int, console: Console) -> dict[str, object]:
     model_dir = folder / "model"
     make_demo_model(model_dir)
-    with Direct(MODEL, model_dir) as direct, served(folder, model_dir) as service:
+    render = {"duration_seconds": DURATION_SECONDS, "resolution": RESOLUTION}
+    with (
+        Direct(MODEL, model_dir) as direct,
+        served(folder, model_dir, render=render, ready_seconds=READY_SECONDS) as http,
+    ):
+        service = Served(http)
 
         def render_alone(seed: int) -> float:
             return direct.render(

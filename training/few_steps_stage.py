@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from training.checkpoints import Progress, load_progress, save_progress
 from training.flow_stage import FOREGROUND, TOKENS_PER_FRAME, FlowTraining, remember
 from training.frames_stage import learning_rate
-from training.network import FEW_TIMESTEPS, FLOW_SHIFT, TIMES, sigma_of
+from training.network import FEW_TIMESTEPS, FLOW_SHIFT, GUIDANCE_SCALE, TIMES, shifted, sigma_of
 from training.pool import Batch, take
 from training.reading import Reader, count_tokens
 
 _RATE = 4e-4
 _WARM_UP = 20
 _AVERAGE = 0.98
-_GUIDANCE = 4.0  # of the steps that it learns from: as the preset ``reference``
 _OWN_WORK = 0.5
 FRAMES = (5, 5, 9, 9, 21)  # latent ones; as listed, so often
 # From each of its noise levels the first one takes so many steps to the end.
@@ -142,7 +141,7 @@ class FewStepsTraining:
         for sigma, following in _way_down(FEW_TIMESTEPS[level], _TEACHER_STEPS[level]):
             with_prompt = self._flow_of(self._teacher, sigma, latents, prompts)
             without = self._flow_of(self._teacher, sigma, latents, nothing)
-            flow = without + _GUIDANCE * (with_prompt - without)
+            flow = without + GUIDANCE_SCALE * (with_prompt - without)
             latents = latents + (following - sigma) * flow
         return latents
 
@@ -159,6 +158,5 @@ def _way_down(timestep: int, steps: int) -> list[tuple[float, float]]:
     """Pairs of noise levels from this timestep's to none, spaced as the many steps of a render."""
     sigma = sigma_of(timestep)
     even = sigma / (FLOW_SHIFT - (FLOW_SHIFT - 1) * sigma)
-    parts = [even * (1 - index / steps) for index in range(steps + 1)]
-    sigmas = [FLOW_SHIFT * part / (1 + (FLOW_SHIFT - 1) * part) for part in parts]
+    sigmas: list[float] = shifted(torch.linspace(even, 0, steps + 1, dtype=torch.float64)).tolist()
     return list(itertools.pairwise(sigmas))

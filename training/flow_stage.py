@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.checkpoints import Progress, load_progress, save_progress
 from training.first_flow import begin_with_noise
 from training.frames_stage import learning_rate
-from training.network import FLOW_SHIFT, TIMES, new_text_encoder, new_transformer
+from training.network import TIMES, new_text_encoder, new_transformer, shifted
 from training.pool import Batch, Normal, Pool, take
 from training.reading import Reader, count_tokens
 from training.word_stage import learn_words
@@ -163,4 +163,4 @@ def noise_levels(count: int, generator: torch.Generator) -> Tensor:
     """Sigmas as a render meets them: evenly spaced, then shifted towards noise."""
     # One in each of ``count`` equal parts: less chance, a steadier loss.
     even = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    return FLOW_SHIFT * even / (1 + (FLOW_SHIFT - 1) * even)
+    return shifted(even)

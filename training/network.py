@@ -1,6 +1,7 @@
 """The small model's parts: diffusers' and transformers' own classes, at a hundredth of their size."""
 
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
 from shared.catalog import find_model
@@ -10,7 +11,9 @@ LATENT_PIXELS = 16  # a side
 TEXT_WIDTH = 96
 FLOW_SHIFT = 3.0
 TIMES = 1000  # what the transformer is told of a noise level of 1
-FEW_TIMESTEPS = find_model("wan2.1-shapes").presets["fast"].timesteps
+_PRESETS = find_model("wan2.1-shapes").presets
+FEW_TIMESTEPS = _PRESETS["fast"].timesteps
+GUIDANCE_SCALE = _PRESETS["reference"].guidance_scale
 
 VAE = {
     "base_dim": 16,
@@ -63,6 +66,11 @@ def new_text_encoder(words: int) -> UMT5EncoderModel:
             dropout_rate=0.0,
         )
     )
+
+
+def shifted(level: Tensor) -> Tensor:
+    """Of evenly spaced noise levels, 0 to 1, those that a render meets: nearer to noise."""
+    return FLOW_SHIFT * level / (1 + (FLOW_SHIFT - 1) * level)
 
 
 def sigma_of(timestep: int) -> float:

@@ -8,8 +8,7 @@ waits. Everything else is its own.
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -17,21 +16,17 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import yaml
 from figures import machine, percentile, write_results
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from served import served
 
 from scale import scenarios
 from scale.simulation import Load, simulate
-from services.cli.client_key import client_key
 from services.cli.model_files import make_demo_model
-from services.cli.service import Service, free_port
-from shared.catalog import find_model
-from shared.config import load_config
 
-MODEL = find_model("wan2.1-demo")
+_SHORT_CLIPS = {"preset": "fast", "device": "cpu", "duration_seconds": 1, "resolution": "240p"}
 _UTILISATION = 0.7
 _POLL_SECONDS = 0.1
 _READY_SECONDS = 300.0
@@ -183,43 +178,6 @@ def compare(seen: Sequence[Moments], measured: Measured, *, seed: int) -> dict[s
     }
 
 
-@contextmanager
-def promptreel_up(folder: Path) -> Iterator[httpx.Client]:
-    """The programs that `promptreel up` starts, with the demo model and short clips by `fast`."""
-    model_dir = folder / "model"
-    make_demo_model(model_dir)
-    file = folder / "promptreel.yaml"
-    settings = {
-        "data_dir": "state",
-        "server": {"port": free_port("127.0.0.1")},
-        "render": {"preset": "fast", "device": "cpu", "duration_seconds": 1, "resolution": "240p"},
-        "models": {MODEL.name: {"dir": str(model_dir)}},
-        "worker": {"metrics_port": None},
-    }
-    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    config = load_config(file)
-    key = client_key(config).secret
-    with (
-        (folder / "log").open("wb") as log,
-        Service(
-            config_file=file,
-            host=config.server.host,
-            port=config.server.port,
-            log_format="json",
-            output=log,
-        ) as service,
-        httpx.Client(
-            base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=60
-        ) as http,
-    ):
-        service.wait_ready(timeout_seconds=_READY_SECONDS)
-        deadline = time.monotonic() + _READY_SECONDS
-        while not http.get("/health").json()["model_loaded"]:
-            assert time.monotonic() < deadline, (folder / "log").read_text(encoding="utf-8")
-            time.sleep(_POLL_SECONDS)
-        yield http
-
-
 def show(console: Console, found: dict[str, object]) -> None:
     table = Table("seconds", "measured", "simulated", title=f"{found['jobs']} jobs, one worker")
     pairs = found["compared"]
@@ -233,10 +191,15 @@ def show(console: Console, found: dict[str, object]) -> None:
 def main(jobs: int, *, seed: int, console: Console) -> None:
     """Writes benchmarks/results/scale-check.json; a quiet machine is half of the measurement."""
     where = machine()
-    with tempfile.TemporaryDirectory() as folder, promptreel_up(Path(folder)) as http:
-        caller = Caller(http)
-        measured = calibrate(caller)
-        seen = under_load(caller, measured, jobs=jobs, seed=seed, console=console)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        make_demo_model(folder / "model")
+        with served(
+            folder, folder / "model", render=_SHORT_CLIPS, ready_seconds=_READY_SECONDS
+        ) as http:
+            caller = Caller(http)
+            measured = calibrate(caller)
+            seen = under_load(caller, measured, jobs=jobs, seed=seed, console=console)
     found = compare(seen, measured, seed=seed)
     write_results("scale-check", found | where)
     show(console, found)
