@@ -117,7 +117,7 @@ class JobStore(Protocol):
     def queued_before(self, model: str, moments: Sequence[datetime]) -> Sequence[int]:
         """For each of the moments, how many of a model's jobs wait that were made before it.
 
-        About as fast for many moments as for one.
+        About as fast for many moments as for one. Hundreds may be counted as of a second ago.
         """
 
     def used(self, owner: str, month: str) -> int:

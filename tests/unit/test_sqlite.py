@@ -1,13 +1,16 @@
 """The SQLite file under the local adapters: what a port's contract cannot see."""
 
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -15,13 +18,21 @@ from pathlib import Path
 import pytest
 
 from shared.adapters.local.sqlite import Database
-from shared.adapters.local.sqlite_jobs import SqliteJobs
+from shared.adapters.local.sqlite_admission import MANY
+from shared.adapters.local.sqlite_jobs import SqliteJobs, _insert
 from shared.adapters.local.sqlite_queue import SqliteQueue
 from shared.admission import AdmissionLimits
 from shared.errors import QueueFull, StoreUnavailable
-from shared.job import Job, JobStatus
+from shared.job import Job, JobStatus, Phase
 from shared.messages import Message
-from shared.transitions import mark_published
+from shared.transitions import (
+    acknowledge_cancel,
+    claim,
+    heartbeat,
+    mark_published,
+    report,
+    request_cancel,
+)
 from tests.jobs import picture_job
 
 ROOT = Path(__file__).parents[2]
@@ -76,10 +87,126 @@ def open_files(file: Path) -> int:
     return found
 
 
-def test_commits_are_flushed_to_disk_and_readers_do_not_wait_for_writers(database):
+class Disk:
+    """Counts what is flushed to it; a flush takes ``seconds``."""
+
+    def __init__(self, monkeypatch):
+        self.seconds = 0.0
+        self.error: OSError | None = None
+        self.flushed: list[str] = []
+        self._fsync = os.fsync
+        monkeypatch.setattr("shared.adapters.local.sqlite.os.fsync", self._flush)
+
+    def _flush(self, descriptor):
+        self.flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        time.sleep(self.seconds)
+        if self.error is not None:
+            raise self.error
+        self._fsync(descriptor)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    return Disk(monkeypatch)
+
+
+def test_a_write_is_over_when_it_is_on_the_disk(database, disk):
+    with database.write() as connection:
+        connection.execute("INSERT INTO numbers VALUES (1)")
+        assert disk.flushed == []
+    assert disk.flushed == ["numbers.sqlite3-wal"]
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO numbers VALUES (2)")
+    assert len(disk.flushed) == 1
+    assert numbers(database) == [1, 2]
+
+
+def test_those_who_write_while_the_disk_is_busy_wait_for_it_together(database, disk):
+    disk.seconds = 0.1
+    with ThreadPoolExecutor(20) as threads:
+        list(threads.map(lambda number: add(database, number), range(20)))
+
+    assert len(numbers(database)) == 20
+    assert 2 <= len(disk.flushed) <= 6  # the first alone; all that came meanwhile together
+
+
+def test_a_flush_that_began_before_a_write_does_not_count_for_it(database, disk):
+    disk.seconds = 0.3
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(add, database, 1)
+        while not disk.flushed:
+            time.sleep(0.001)
+        second = threads.submit(add, database, 2)
+        first.result(timeout=30)
+        assert not second.done()
+        second.result(timeout=30)
+
+    assert len(disk.flushed) == 2
+
+
+def test_after_a_flush_has_failed_nothing_is_said_to_be_on_the_disk(database, disk):
+    disk.error = OSError("the disk is gone")
+    with pytest.raises(StoreUnavailable, match="flushed"):
+        add(database, 1)
+    disk.error = None
+
+    with pytest.raises(StoreUnavailable, match="flushed"):
+        add(database, 2)
+    assert numbers(database) == [1, 2]  # it may be there, it may be gone after a power cut
+
+
+def test_who_waits_for_a_change_is_told_by_another_process_at_once(tmp_path, database):
+    told = []
+
+    def wait():
+        for _ in database.changes(seconds=30):
+            told.append(numbers(database))
+            if told[-1]:
+                return
+
+    with (
+        locked_by_another_process(tmp_path / "numbers.sqlite3") as commit,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        waiting = thread.submit(wait)
+        while not told:
+            time.sleep(0.001)
+        commit()
+        waiting.result(timeout=10)
+    assert told == [[], [1]]  # it did not look in between
+
+
+def test_who_waits_for_a_change_looks_once_in_a_while_and_at_the_end(database):
+    begun = time.monotonic()
+    assert len(list(database.changes(seconds=0.25))) == 2
+    assert time.monotonic() - begun >= 0.25
+    assert len(list(database.changes(seconds=0.3, every_seconds=0.1))) in {3, 4}
+    assert len(list(database.changes(seconds=0))) == 1
+
+
+def test_of_a_job_only_what_a_worker_says_again_is_not_flushed_at_once(tmp_path, disk):
+    job = picture_job()
+    now = job.created_at
+    with closing(SqliteJobs(tmp_path / "jobs.sqlite3")) as jobs:
+
+        def flushes(transition: Callable[..., Job], **named: object) -> int:
+            before = len(disk.flushed)
+            jobs.update(job.id, partial(transition, now=now, **named))
+            return len(disk.flushed) - before
+
+        jobs.admit(job)
+        assert len(disk.flushed) == 1
+        assert flushes(mark_published) == 0
+        assert flushes(claim, token="t", worker="w", lease_seconds=30) == 1
+        assert flushes(heartbeat, token="t", lease_seconds=60) == 0
+        assert flushes(report, token="t", phase=Phase.PLAN, fraction=1.0, lease_seconds=60) == 0
+        assert flushes(request_cancel) == 1
+        assert flushes(acknowledge_cancel, token="t") == 1
+
+
+def test_readers_do_not_wait_for_writers(database):
     with database.read() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
     with database.write() as connection:
         connection.execute("INSERT INTO numbers VALUES (1)")
         with ThreadPoolExecutor(1) as thread:
@@ -267,11 +394,20 @@ def plans(database: Database) -> Iterator[dict[str, str]]:
     """How SQLite answered each statement that was run inside, by statement."""
     statements: list[str] = []
     found: dict[str, str] = {}
-    with database.read() as connection:
+    connect = database._connect
+
+    def traced() -> sqlite3.Connection:
+        connection = connect()
         connection.set_trace_callback(statements.append)
+        return connection
+
+    while database._idle:
+        database._idle.pop().close()
+    database._connect = traced
     yield found
-    with database.read() as connection:
+    for connection in database._idle:
         connection.set_trace_callback(None)
+    with database.read() as connection:
         for statement in statements:
             if statement.startswith(("SELECT", "UPDATE", "DELETE")):
                 # SQLite writes infinity in a way it does not read.
@@ -324,6 +460,33 @@ def test_no_query_over_jobs_reads_or_sorts_them_all(tmp_path, job):
     assert all("<expr>>?" in steps for steps in ended)  # by the moment, not by the model alone
     others = [steps for statement, steps in found.items() if "GROUP BY" not in statement]
     assert not [steps for steps in others if "SCAN" in steps or "TEMP B-TREE" in steps]
+
+
+def test_a_place_in_a_long_queue_is_right_within_a_second_and_near_its_head_at_once(tmp_path, job):
+    def made(number):
+        return replace(
+            job,
+            id=f"job_{number}",
+            idempotency_key=None,
+            created_at=job.created_at + timedelta(seconds=number),
+        )
+
+    with closing(SqliteJobs(tmp_path / "jobs.sqlite3")) as jobs:
+        with jobs._database.write() as connection:
+            for number in range(MANY + 40):
+                _insert(connection, made(number))
+        before = partial(jobs.queued_before, job.request.model)
+        moments = [made(number).created_at for number in (3, MANY - 1, MANY + 7, MANY + 39)]
+        assert before(moments) == [3, MANY - 1, MANY + 7, MANY + 39]
+
+        for number in range(2):
+            jobs.delete(f"job_{number}")
+
+        assert before(moments[:2]) == [1, MANY - 3]
+        deadline = time.monotonic() + 20
+        while before(moments[2:]) != [MANY + 5, MANY + 37]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_of_many_admissions_at_once_no_more_come_in_than_may_wait(tmp_path, job):

@@ -1,5 +1,7 @@
 """A SQLite file opened for many threads and processes: WAL, durable commits, short waits."""
 
+import math
+import os
 import sqlite3
 import threading
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from shared.errors import TransientError
 
 _BUSY_INTERVAL_SECONDS = 0.02
+_LOOK_INTERVAL_SECONDS = 0.01
 
 
 class Database:
@@ -35,13 +38,31 @@ class Database:
         self._closed = False
         # SQLite's waiters sleep and try again; in one process, a lock wakes the next one at once.
         self._writing = threading.Lock()
+        self._flush = _Flush(Path(f"{file}-wal"))
         file.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
             connection.executescript(schema)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that holds the write lock from its start; committed unless it raises."""
+        """A transaction that no power cut takes back."""
+        with self.transaction() as connection:
+            yield connection
+        self.flush()
+
+    def flush(self) -> None:
+        """What is committed stays, even if the power goes. Others could see it before that."""
+        try:
+            self._flush()
+        except OSError as error:
+            raise self._unavailable("the database cannot be flushed to the disk") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Holds the write lock from its start; committed unless it raises, but not flushed.
+
+        A crash does not take it back, a power cut may: then all that came later is gone as well.
+        """
         if not self._writing.acquire(timeout=self._busy_timeout_seconds):
             raise self._unavailable("the database cannot be used (another call is still writing)")
         try:
@@ -61,6 +82,21 @@ class Database:
         """The connection, for single statements."""
         with self._connection() as connection:
             yield connection
+
+    def changes(self, *, seconds: float, every_seconds: float = math.inf) -> Iterator[None]:
+        """Now, whenever somebody has written, once in a while without that, and at the end."""
+        with self._connection() as connection:
+            now = looked_at = time.monotonic()
+            end, seen = now + seconds, None
+            while True:
+                (version,) = connection.execute("PRAGMA data_version").fetchone()
+                if version != seen or now >= min(looked_at + every_seconds, end):
+                    looked_at, seen = now, version
+                    yield
+                if now >= end:
+                    return
+                time.sleep(min(_LOOK_INTERVAL_SECONDS, end - now))
+                now = time.monotonic()
 
     def close(self) -> None:
         """Close what is idle; what is in use closes when its call is over."""
@@ -107,8 +143,8 @@ class Database:
         try:
             connection.row_factory = sqlite3.Row
             self._use_write_ahead_log(connection)
-            # FULL: what was accepted survives a power cut, not only a crash.
-            connection.execute("PRAGMA synchronous = FULL")
+            # A commit does not flush: FULL would flush for each writer alone, with the lock held.
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             connection.close()
@@ -127,3 +163,52 @@ class Database:
                 time.sleep(_BUSY_INTERVAL_SECONDS)
             else:
                 return
+
+
+class _Flush:
+    """Flushes the write-ahead log to disk: one flush for all who ask while another is under way.
+
+    Whoever comes has committed before; a flush that begins afterwards covers it. SQLite holds no lock
+    on this file, so closing it gives none away.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._turn = threading.Condition()
+        self._begun = self._done = 0  # flushes
+        self._flushing = False
+        self._failed = False
+
+    def __call__(self) -> None:
+        """Raises ``OSError``; after that, what is written is never known to be on the disk."""
+        with self._turn:
+            wanted = self._begun + 1
+            while self._flushing and self._done < wanted:
+                self._turn.wait()
+            if self._failed:
+                raise OSError("an earlier flush has failed")
+            if self._done >= wanted:
+                return
+            self._flushing = True
+            self._begun += 1
+            number = self._begun
+        try:
+            self._to_disk()
+        except OSError:
+            self._failed = True
+            raise
+        finally:
+            with self._turn:
+                self._done = number
+                self._flushing = False
+                self._turn.notify_all()
+
+    def _to_disk(self) -> None:
+        try:
+            log = os.open(self._log, os.O_RDONLY)
+        except FileNotFoundError:
+            return  # written into the database, and flushed, by whoever closed it last
+        try:
+            os.fsync(log)
+        finally:
+            os.close(log)

@@ -5,8 +5,8 @@ same job in the same statement, so they cannot disagree with it.
 """
 
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,7 +61,6 @@ CREATE TABLE IF NOT EXISTS key_uses (
 ) STRICT;
 """
 
-_WATCH_INTERVAL_SECONDS = 0.1
 _LARGEST_NUMBER = 2**63 - 1  # that SQLite can be asked for
 _WORKER_MEMORY_SECONDS = 24 * 3600
 
@@ -79,6 +78,7 @@ class SqliteJobs:
         )
         self._database = Database(file, schema, unavailable=StoreUnavailable)
         self._log_lines_per_job = log_lines_per_job
+        self._queues = sqlite_admission.Queues()
         self._beats = TypeAdapter(WorkerBeat)
 
     def admit(self, job: Job, limits: AdmissionLimits = NO_LIMITS) -> Admitted:
@@ -101,7 +101,7 @@ class SqliteJobs:
             return _select(connection, job_id)
 
     def update(self, job_id: str, transition: Callable[[Job], Job]) -> Job:
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             stored = _select(connection, job_id)
             changed = transition(stored)
             if changed != stored:
@@ -110,6 +110,8 @@ class SqliteJobs:
                     (changed.status, changed.due_at.timestamp(), to_document(changed), job_id),
                 )
                 sqlite_usage.enter(connection, entries_made(stored, changed))
+        if not _is_said_again(stored, changed):
+            self._database.flush()
         return changed
 
     def delete(self, job_id: str) -> None:
@@ -165,27 +167,25 @@ class SqliteJobs:
 
     def queued_before(self, model: str, moments: Sequence[datetime]) -> Sequence[int]:
         with self._database.read() as connection:
-            return sqlite_admission.queued_before(connection, model, moments)
+            return self._queues.before(connection, model, moments)
 
     def used(self, owner: str, month: str) -> int:
         with self._database.read() as connection:
             return sqlite_usage.used(connection, owner, month)
 
     def watch(self, job_id: str, *, timeout_seconds: float) -> Iterator[Job]:
-        deadline = time.monotonic() + timeout_seconds
         seen: Job | None = None
-        while True:
+        for _ in self._database.changes(seconds=timeout_seconds):
             job = self.get(job_id)
             if job != seen:
                 seen = job
                 yield job
-            if job.status.is_terminal or time.monotonic() >= deadline:
+            if job.status.is_terminal:
                 return
-            time.sleep(_WATCH_INTERVAL_SECONDS)
 
     def append_log(self, job_id: str, lines: Sequence[str], *, now: datetime) -> None:
         moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             _select(connection, job_id)
             connection.executemany(
                 "INSERT INTO log_lines (job_id, line) VALUES (?, ?)",
@@ -217,7 +217,7 @@ class SqliteJobs:
 
     def beat(self, beat: WorkerBeat) -> None:
         document = self._beats.dump_json(beat).decode()
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO workers (instance, seen_at, document) VALUES (?, ?, ?)"
                 " ON CONFLICT (instance) DO UPDATE"
@@ -237,7 +237,7 @@ class SqliteJobs:
         return [self._beats.validate_json(row["document"]) for row in rows]
 
     def note_key_use(self, key_id: str, at: datetime) -> None:
-        with self._database.write() as connection:
+        with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO key_uses (key_id, used_at) VALUES (?, ?) ON CONFLICT (key_id) DO UPDATE"
                 " SET used_at = max(used_at, excluded.used_at)",
@@ -294,6 +294,21 @@ def _select(connection: sqlite3.Connection, job_id: str) -> Job:
     if row is None:
         raise JobNotFound
     return from_document(row["document"])
+
+
+def _is_said_again(stored: Job, changed: Job) -> bool:
+    """Whether a power cut may take the change back: a worker reports again, a sweep sends again."""
+    if changed.status.is_terminal:
+        return changed == stored
+    unsaid = replace(
+        changed,
+        status=stored.status,
+        phase=stored.phase,
+        progress=stored.progress,
+        lease=stored.lease,
+        published_at=stored.published_at,
+    )
+    return unsaid == stored
 
 
 def _same_request(job: Job, row: sqlite3.Row) -> Job:
