@@ -7,6 +7,7 @@ the store's. Whatever is lost between two steps here, the sweep finds.
 import secrets
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -202,6 +203,11 @@ class Lifecycle:
                 lease_seconds=self.config.worker.lease_seconds,
             ),
         )
+
+    def worker_died(self, worker: str, job_id: str) -> None:
+        """The next sweep takes its job back, if it has one. Raises ``StoreUnavailable``."""
+        with suppress(JobNotFound):
+            self.store.update(job_id, partial(rules.end_lease, worker=worker, now=self.now()))
 
     def report(self, job_id: str, *, token: str, phase: Phase, fraction: float) -> Job:
         """Renew the lease and store progress. Raises ``LeaseLost``."""

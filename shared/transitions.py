@@ -167,6 +167,13 @@ def acknowledge_cancel(job: Job, *, token: str, now: datetime) -> Job:
     return ended(job, JobStatus.CANCELED, now=now)
 
 
+def end_lease(job: Job, *, worker: str, now: datetime) -> Job:
+    """That worker has died: nobody waits for the end of its lease. Any other's stays."""
+    if job.status.is_terminal or job.lease is None or job.lease.worker != worker:
+        return job
+    return replace(job, lease=replace(job.lease, expires_at=min(job.lease.expires_at, now)))
+
+
 def requeue_expired(job: Job, *, now: datetime) -> Job:
     """Take the job back from a worker that went silent; anything else is left as it is."""
     if job.lease is None or job.status.is_terminal or now < job.lease.expires_at:

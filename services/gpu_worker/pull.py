@@ -173,7 +173,9 @@ def run_worker(
     try:
         if config.worker.metrics_port is not None:
             _serve_metrics(wiring, config.worker.metrics_port)
-        with open_workspace(config.data_dir / "work", instance=instance) as workspace:
+        gone = partial(_worker_died, wiring)
+        root = config.data_dir / "work"
+        with open_workspace(root, instance=instance, gone=gone) as workspace:
             worker = Worker(wiring, instance=instance, workspace=workspace, command=command)
             anyio.run(worker.run, backend="trio")
     except* PromptreelError as group:
@@ -181,6 +183,15 @@ def run_worker(
         raise _only(group) from None
     finally:
         wiring.close()
+
+
+def _worker_died(wiring: Wiring, worker: str, job_id: str) -> None:
+    """Its jobs need not wait for the end of their leases: this worker's first sweep takes them back."""
+    log.warning("a worker on this machine has died", worker=worker, job_id=job_id)
+    try:
+        wiring.lifecycle.worker_died(worker, job_id)
+    except TransientError as error:
+        log.warning("its lease has to expire", job_id=job_id, code=error.code)
 
 
 def _serve_metrics(wiring: Wiring, port: int) -> None:

@@ -12,6 +12,8 @@ from tests.journey.installation import wait_for
 def running(installation):
     # A render long enough to be killed in its middle.
     installation.config["render"] = {"duration_seconds": 3, "resolution": "240p"}
+    # Longer than anybody here waits: a job comes back because its worker is known to be dead.
+    installation.config.setdefault("worker", {})["lease_seconds"] = 600
     with installation.running():
         yield installation
 

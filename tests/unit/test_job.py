@@ -358,6 +358,19 @@ def test_a_job_of_a_silent_worker_fails_without_attempts_left():
     assert (job.status, job.error.code) == (JobStatus.FAILED, "worker_lost")
 
 
+def test_a_job_of_a_worker_that_died_is_taken_back_at_once():
+    job = rules.end_lease(claim(queued()), worker="w1", now=at(11))
+    assert job.due_at <= at(11)
+    assert rules.requeue_expired(job, now=at(11)).status is JobStatus.QUEUED
+
+
+def test_the_death_of_a_worker_changes_nothing_for_a_job_that_another_has_or_nobody():
+    for job in (claim(queued()), queued(), complete(claim(queued()))):
+        assert rules.end_lease(job, worker="another", now=at(11)) == job
+    silent = claim(queued())
+    assert rules.end_lease(silent, worker="w1", now=at(60)) == silent  # its lease is over anyway
+
+
 def test_a_live_lease_and_a_queued_job_are_left_alone():
     for job in (claim(queued()), queued()):
         assert rules.requeue_expired(job, now=at(39)) == job

@@ -50,6 +50,19 @@ def test_the_next_worker_removes_what_a_killed_one_left(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {"next", "next.lock"}
 
 
+def test_of_a_killed_worker_is_told_what_it_was_at_and_of_one_that_lives_nothing(tmp_path):
+    living = hold(tmp_path, "living")
+    end(hold(tmp_path, "killed"), signal.SIGKILL)
+    told = []
+    try:
+        with open_workspace(
+            tmp_path, instance="next", gone=lambda *worker_and_job: told.append(worker_and_job)
+        ):
+            assert told == [("killed", "job_1")]
+    finally:
+        end(living, signal.SIGKILL)
+
+
 def test_a_worker_that_lives_keeps_its_folder(tmp_path):
     living = hold(tmp_path, "living")
     try:
