@@ -1,37 +1,36 @@
 """Starts the API: ``python -m services.api.main``, or granian on ``services.api.main:create_app``."""
 
 import argparse
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from flask import Flask
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 from granian.server.common import AbstractServer
 
-from services.api import app
-from services.api.context import Api
 from services.api.incoming import bodies_at_once
 from services.api.keys.ring import KeyRing
 from services.api.keys.secret_source import key_source
-from services.api.limits import largest_body
 from services.api.outgoing import files_at_once
 from shared.config import Config, find_config, load_config
 from shared.errors import EXIT_CONFIGURATION, ConfigurationError
 from shared.lifeline import exit_with_parent
 from shared.settings import Settings, read_settings
-from shared.telemetry import Traces, configure_logging
+from shared.telemetry import configure_logging
 from shared.wiring import Wiring, wire
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from services.api.context import Api
 
 log = structlog.get_logger("promptreel.api")
 
@@ -51,10 +50,10 @@ _LET_OUR_ROOT_LOG = {
 }
 
 
-def create_app() -> Flask:
+def create_app() -> "Flask":
     """The app as granian's factory: everything it needs is named by the environment."""
     try:
-        return _served(read_settings())
+        return _served(read_settings(), _wire)
     except ConfigurationError as error:
         raise SystemExit(_one_line(error)) from error
 
@@ -97,6 +96,8 @@ def _serve_http3(
         raise AssertionError("asked for without a section")
     try:
         from services.api.http3 import certificate, serving  # noqa: PLC0415 - an extra, for those who want it
+        from services.api.limits import largest_body  # noqa: PLC0415 - see `_served`
+        from services.api.serving_process import build  # noqa: PLC0415 - see `_served`
     except ModuleNotFoundError as error:
         reason = f"{error.name} is not installed: pip install 'promptreel[http3]'"
         raise ConfigurationError(file, [("server.http3", reason)]) from error
@@ -104,7 +105,7 @@ def _serve_http3(
     host, port = section.host or config.server.host, section.port
     host, port = _free_address(file, host, port, section="server.http3", kinds=_TCP_AND_UDP)
     secure = _authority(host, port)
-    app = _build(settings, open_wiring)
+    app = build(settings, open_wiring)
     api: Api = app.extensions["promptreel"]
     log.info("starting", url=f"http://{plain}", http3=f"https://{secure}")
     serving.serve(
@@ -142,50 +143,11 @@ def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
     )
 
 
-def _served(settings: Settings, open_wiring: Callable[[Config], Wiring] = _wire) -> Flask:
-    """The app in granian's serving process."""
-    # It outlives a killed main process by itself, and keeps the port.
-    exit_with_parent()
-    built = _build(settings, open_wiring)
-    _let_go_on_stop(built.extensions["promptreel"])
-    return built
+def _served(settings: Settings, open_wiring: Callable[[Config], Wiring]) -> "Flask":
+    """The app in granian's serving process; this one, which starts it, does without."""
+    from services.api.serving_process import serve_here  # noqa: PLC0415 - half of what a start takes
 
-
-def _build(settings: Settings, open_wiring: Callable[[Config], Wiring]) -> Flask:
-    """The app in the process that serves it."""
-    config = load_config(find_config(settings.config_file))
-    configure_logging(settings.log_format, service="api", project=config.gcp.project)
-    built = app.create_app(open_wiring(config), KeyRing(key_source(config)))
-    api: Api = built.extensions["promptreel"]
-    if config.telemetry.traces != "off":
-        last = threading.Thread(target=_close_traces, args=[api.wiring.traces], name="last-spans")
-        last.daemon = False  # the process waits for it
-        last.start()
-    return built
-
-
-def _close_traces(traces: Traces) -> None:
-    """When nothing is served any more: by then, every request has its span."""
-    threading.main_thread().join()
-    traces.close()
-
-
-def _let_go_on_stop(api: Api) -> None:
-    """Let whoever waits for a job go when this process is told to stop.
-
-    Granian sets its own signal handlers after this; the wake-up descriptor is told as well.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return  # only the main thread may listen
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.detach())  # open as long as this process lives
-
-    def watch() -> None:
-        while reader.recv(1):
-            api.waiting_room.close()
-
-    threading.Thread(target=watch, name="let-go-on-stop", daemon=True).start()
+    return serve_here(settings, open_wiring)
 
 
 def _free_address(

@@ -3,6 +3,9 @@
 Query parameters that a route does not know are ignored, as HTTP clients and proxies expect.
 """
 
+from functools import cache
+from typing import Any
+
 from pydantic import BaseModel, Field
 
 from services.api.context import owner, request_id, traceparent
@@ -10,7 +13,22 @@ from shared.schemas import Request
 from shared.submission import Submission
 
 
-class CreateHeaders(BaseModel):
+class Parameters(BaseModel):
+    """Headers, or query parameters. At every request flask-openapi3 asks them for their schema."""
+
+    @classmethod
+    def model_json_schema(cls, *args: object, **named: object) -> dict[str, Any]:
+        if args or named:
+            return super().model_json_schema(*args, **named)  # type: ignore[arg-type]
+        return _schema_of(cls)
+
+
+@cache
+def _schema_of(model: type[Parameters]) -> dict[str, Any]:
+    return BaseModel.model_json_schema.__func__(model)  # type: ignore[attr-defined,no-any-return]
+
+
+class CreateHeaders(Parameters):
     idempotency_key: str | None = Field(
         default=None,
         alias="Idempotency-Key",

@@ -8,7 +8,7 @@ import structlog
 from flask import Flask, Response, current_app
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from services.api import errors
 from services.api.context import api, owner
@@ -16,7 +16,7 @@ from services.api.details import details_of
 from services.api.event_source import CONTENT_TYPE
 from services.api.examples import EVENT, EVENTS
 from services.api.job_stream import JobStream
-from services.api.parameters import JobPath
+from services.api.parameters import JobPath, Parameters
 from services.api.specification import refusals
 from shared.errors import InvalidRequest, PromptreelError
 from shared.job import Job
@@ -52,7 +52,7 @@ _EVENT = {
 }
 
 
-class EventHeaders(BaseModel):
+class EventHeaders(Parameters):
     last_event_id: str | None = Field(
         default=None,
         alias="Last-Event-ID",
@@ -61,7 +61,7 @@ class EventHeaders(BaseModel):
     )
 
 
-class EventQuery(BaseModel):
+class EventQuery(Parameters):
     after: str | None = Field(
         default=None,
         json_schema_extra={**_NUMBER},

@@ -5,12 +5,12 @@ from typing import Annotated, Literal
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from services.api.context import api, owner
 from services.api.details import all_details_of, details_of
 from services.api.links import artifact_of, seconds_left, sign
-from services.api.parameters import CreateHeaders, JobPath, submission
+from services.api.parameters import CreateHeaders, JobPath, Parameters, submission
 from services.api.replies import accepted, as_json
 from services.api.specification import refusals
 from shared.config import build_effective_config
@@ -40,7 +40,7 @@ _TAIL_LINES = 200
 _StatusName = Annotated[str, Field(json_schema_extra={"enum": [*JobStatus]})]
 
 
-class ListQuery(BaseModel):
+class ListQuery(Parameters):
     limit: int = Field(default=20, ge=1, le=100, description="How many jobs at most.")
     after: str | None = Field(
         default=None, description="The id of a job: those that come after it; `last_id` of a page."
@@ -54,7 +54,7 @@ class ListQuery(BaseModel):
     )
 
 
-class ArtifactQuery(BaseModel):
+class ArtifactQuery(Parameters):
     expires_in: int | None = Field(
         default=None,
         description=(
@@ -69,7 +69,7 @@ class ArtifactQuery(BaseModel):
     )
 
 
-class LogQuery(BaseModel):
+class LogQuery(Parameters):
     tail: int | None = Field(
         default=None, description=f"How many of the newest lines; {_TAIL_LINES} by default."
     )

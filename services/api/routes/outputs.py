@@ -11,6 +11,7 @@ from services.api import errors
 from services.api.context import api, owner
 from services.api.gate import is_signed
 from services.api.links import artifact_of, sign
+from services.api.parameters import Parameters
 from services.api.specification import refusals
 from shared.errors import JobNotFound
 
@@ -34,7 +35,7 @@ class OutputPath(BaseModel):
     clip_id: str = Field(description="A job's id; in a signed link, the file's name in the store.")
 
 
-class OutputQuery(BaseModel):
+class OutputQuery(Parameters):
     expires: str = Field(default="", description="Of a signed link: until when, in Unix seconds.")
     key_id: str = Field(default="", description="Of a signed link: which key has signed it.")
     signature: str = Field(default="", description="Of a signed link.")

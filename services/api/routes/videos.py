@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from services.api.context import api, owner
 from services.api.links import artifact_of, sign
-from services.api.parameters import CreateHeaders
+from services.api.parameters import CreateHeaders, Parameters
 from services.api.replies import as_json
 from services.api.specification import refusals
 from services.api.videos.form import REQUEST_BODY, read_submission, remix_of
@@ -43,13 +43,13 @@ class VideoPath(BaseModel):
     video_id: str = Field(description="The video's id: that of its job, whatever made it.")
 
 
-class PageQuery(BaseModel):
+class PageQuery(Parameters):
     limit: int = Field(default=20, ge=1, le=100)
     after: str | None = Field(default=None, description="The last id of the page before.")
     order: Literal["asc", "desc"] = Field(default="desc", description="`desc`: the newest first.")
 
 
-class ContentQuery(BaseModel):
+class ContentQuery(Parameters):
     variant: Variant = "video"
 
 

@@ -5,10 +5,10 @@ from typing import Literal
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from services.api.context import api, owner
-from services.api.parameters import JobPath
+from services.api.parameters import JobPath, Parameters
 from services.api.replies import as_json
 from services.api.specification import refusals
 from shared.errors import JobNotTerminal
@@ -44,7 +44,7 @@ surface = APIBlueprint(
 )
 
 
-class DeliveryQuery(BaseModel):
+class DeliveryQuery(Parameters):
     limit: int = Field(default=20, ge=1, le=100, description="How many at most.")
     after: str | None = Field(
         default=None, description="The id of a job: those after it; `last_id` of a page."

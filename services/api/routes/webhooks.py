@@ -4,11 +4,12 @@ import structlog
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from services.api.context import api
 from services.api.images.webhook import read_webhook
 from services.api.images.words import register_words
+from services.api.parameters import Parameters
 from services.api.replies import as_json
 from services.api.specification import refusals
 from shared.adapters.images.replicate import PREDICTION_ID, PREDICTION_STATUSES, prediction_of
@@ -45,7 +46,7 @@ _BODY = {
 }
 
 
-class WebhookQuery(BaseModel):
+class WebhookQuery(Parameters):
     job: str = Field(default="", description="The generation's id, as the provider was given it.")
 
 
