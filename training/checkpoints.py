@@ -3,11 +3,18 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 _RECENT = 50
+
+
+class Optimizer(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
 
 
 @dataclass
@@ -39,7 +46,7 @@ def save_progress(
     file: Path,
     progress: Progress,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
 ) -> None:
     state = {
         "progress": {
@@ -55,9 +62,7 @@ def save_progress(
     unfinished.replace(file)
 
 
-def load_progress(
-    file: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Progress | None:
+def load_progress(file: Path, model: nn.Module, optimizer: Optimizer) -> Progress | None:
     """None where nothing has been saved yet."""
     if not file.is_file():
         return None

@@ -9,9 +9,9 @@ import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from training.drawing import coverage, paint
-from training.network import LATENT_PIXELS
+from training.drawing import Objects, coverage, paint
 from training.paths import behind, objects_of
+from training.questions import CELL
 from training.slices import encode_frames
 from training.world import FRAMES, HEIGHT, LATENT_STRIDE, WIDTH, Scene
 
@@ -20,30 +20,42 @@ LATENT_FRAMES = (FRAMES - 1) // LATENT_STRIDE + 1
 
 @dataclass(frozen=True)
 class Clip:
-    """``latents`` (channels, latent frames, height, width) and where the object is in them, 0 to 1."""
+    """One that is encoded, and what is known of its object."""
 
     scene: Scene
-    latents: Tensor
+    latents: Tensor  # (channels, latent frames, height, width)
+    cells: Tensor  # (latent frames, height, width): what share of each cell is the object's
+    middle: Tensor  # (latent frames, 2): where the object is, x and y in pixels
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """``pictures`` (frames, 3, height, width) of -1 to 1, and what the object covers of them."""
+
+    pictures: Tensor
     covered: Tensor
+    objects: Objects
 
 
-def draw(scene: Scene, frames: Sequence[float], dice: random.Random) -> tuple[Tensor, Tensor]:
-    """Pictures (frames, 3, height, width) of -1 to 1, and what the object covers of them."""
+def draw(scene: Scene, frames: Sequence[float], dice: random.Random) -> Drawn:
     objects = objects_of(scene, frames, dice)
     count = len(frames)
     columns = torch.arange(WIDTH, dtype=torch.float32).expand(count, WIDTH)
     rows = torch.arange(HEIGHT, dtype=torch.float32).expand(count, HEIGHT)
     covered = coverage(objects, columns, rows)
-    return paint(behind(scene, count), objects.colour, covered) * 2 - 1, covered
+    pictures = paint(behind(scene, count), objects.colour, covered) * 2 - 1
+    return Drawn(pictures, covered, objects)
 
 
 @torch.no_grad()
 def encode_clip(vae: AutoencoderKLWan, scene: Scene, dice: random.Random) -> Clip:
     """A whole clip of 81 frames; any part of it is a clip of the same motion."""
-    pictures, covered = draw(scene, range(0, FRAMES, LATENT_STRIDE), dice)
-    mean = encode_frames(vae, pictures.to(vae.device, memory_format=torch.channels_last)).cpu()
+    drawn = draw(scene, range(0, FRAMES, LATENT_STRIDE), dice)
+    pictures = drawn.pictures.to(vae.device, memory_format=torch.channels_last)
+    mean = encode_frames(vae, pictures).cpu()
     return Clip(
         scene=scene,
         latents=mean.transpose(0, 1).half(),
-        covered=F.max_pool2d(covered[:, None], LATENT_PIXELS)[:, 0].half(),
+        cells=F.avg_pool2d(drawn.covered[:, None], CELL)[:, 0].half(),
+        middle=torch.stack([drawn.objects.x, drawn.objects.y], dim=1),
     )

@@ -4,6 +4,7 @@ From random weights most of the training goes into learning to pass noise throug
 as many numbers as a token is wide.
 """
 
+import itertools
 import math
 
 import torch
@@ -17,6 +18,12 @@ _QUIET = 0.3  # how much less than usual a layer says at first
 _GATE = 0.5
 _CONSTANT = 2.0  # how much larger than a patch of noise
 _GATES = (2, 5)  # of shift, scale and gate, for attention and feed-forward
+# Where each head looks first: the next and last frame, row and column.
+_NEIGHBOURS = ((0, 0, -1), (0, 0, 1), (0, -1, 0), (0, 1, 0), (-1, 0, 0), (1, 0, 0))
+_QUICK = 2  # of an axis' rotary frequencies: the slower ones hardly turn from token to token
+_SHARP = 5.0  # how much a neighbour outweighs others, before the softmax
+_SAYS_LITTLE = 0.5
+_THETA = 10_000.0  # of diffusers' rotary positions
 
 
 @torch.no_grad()
@@ -42,6 +49,36 @@ def begin_with_noise(transformer: WanTransformer3DModel, generator: torch.Genera
     transformer.condition_embedder.time_embedder.linear_2.bias.zero_()
     _be_quiet(transformer)
     _listen_to_text(transformer)
+
+
+@torch.no_grad()
+def begin_with_neighbours(transformer: WanTransformer3DModel) -> None:
+    """Each head begins by looking at one neighbour, wherever a token is."""
+    width = transformer.config.attention_head_dim
+    heads = transformer.config.num_attention_heads
+    key = _looking((0, 0, 0), width).repeat(heads)
+    pairs = _QUICK * 3
+    neighbours = itertools.cycle(_NEIGHBOURS)
+    for block in transformer.blocks:
+        attention = block.attn1
+        query = torch.cat([_looking(next(neighbours), width) for _ in range(heads)])
+        for layer, bias in ((attention.to_q, query), (attention.to_k, key)):
+            layer.weight.mul_(_SAYS_LITTLE)
+            layer.bias.copy_(bias)
+        for norm in (attention.norm_q, attention.norm_k):
+            norm.weight.fill_(math.sqrt(_SHARP * math.sqrt(width) * pairs / width))
+
+
+def _looking(away: tuple[int, int, int], width: int) -> Tensor:
+    """Numbers of a head that rotary positions turn into those of a token so far away."""
+    side = 2 * (width // 6)  # numbers that know the row, and the column; as diffusers has it
+    numbers = []
+    for distance, length in zip(away, (width - 2 * side, side, side), strict=True):
+        pair = torch.arange(length // 2)
+        turns = distance * _THETA ** (-2 * pair / length)
+        looks = torch.stack([turns.cos(), turns.sin()], dim=1) * (pair < _QUICK)[:, None]
+        numbers.append(looks.flatten())
+    return torch.cat(numbers)
 
 
 def _be_quiet(transformer: WanTransformer3DModel) -> None:

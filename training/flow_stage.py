@@ -10,19 +10,24 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
 from training.checkpoints import Progress, load_progress, save_progress
-from training.first_flow import begin_with_noise
+from training.first_flow import begin_with_neighbours, begin_with_noise
 from training.frames_stage import learning_rate
-from training.network import TIMES, new_text_encoder, new_transformer, shifted
+from training.muon import MuonAndAdamW
+from training.network import TIMES, new_text_encoder, new_transformer, shifted, tokens_of
 from training.pool import Batch, Normal, Pool, take
+from training.questions import Questions
 from training.reading import Reader, count_tokens
 from training.word_stage import learn_words
 from training.words import new_tokenizer
+from training.world import HEIGHT, WIDTH
 
-_RATE = 1.5e-3
+_MATRIX_RATE, _OTHER_RATE = 8e-3, 3e-3
 _WARM_UP = 100
 _AVERAGE = 0.998  # of the weights: what is rendered with
 FOREGROUND = 5.0
-TOKENS_PER_FRAME = 65
+_ASKING = 3.0  # how much what the transformer knows counts beside what it makes
+_MATRIX = 2  # dimensions
+TOKENS_PER_FRAME = tokens_of(1, HEIGHT, WIDTH)
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,9 @@ class Lengths:
 
 # Colour, shape and background are learned from single frames, which are cheap; long clips come last.
 LENGTHS = (
-    Lengths(0.3, (1, 1, 1, 3, 5)),
-    Lengths(0.7, (1, 3, 5, 9)),
-    Lengths(1.01, (1, 5, 9, 9, 13, 21)),
+    Lengths(0.25, (1, 1, 1, 3)),
+    Lengths(0.5, (1, 3, 5, 9)),
+    Lengths(1.01, (1, 5, 9, 13, 21, 21)),
 )
 
 
@@ -45,10 +50,10 @@ LENGTHS = (
 class FlowPlan:
     seed: int
     clips: int
-    first_clips: int = 96  # encoded before the first step
-    steps_per_clip: int = 4  # how often one more is encoded
+    first_clips: int = 300  # encoded before the first step
+    steps_per_clip: int = 2  # how often one more is encoded
     words_steps: int = 300  # of the text encoder alone
-    tokens: int = 1500  # a step
+    tokens: int = 2400  # a step
 
 
 class Model(nn.Module):
@@ -60,6 +65,7 @@ class Model(nn.Module):
         self.text_encoder = new_text_encoder(words)
         generator = torch.Generator().manual_seed(torch.initial_seed())
         begin_with_noise(self.transformer, generator)
+        begin_with_neighbours(self.transformer)
 
 
 class FlowTraining:
@@ -82,14 +88,17 @@ class FlowTraining:
             self.model = Model(len(self.tokenizer)).to(device)
         with torch.random.fork_rng(devices=[]):
             self.average = Model(len(self.tokenizer)).to(device).requires_grad_(False)
-        self._both = nn.ModuleDict({"model": self.model, "average": self.average})
-        self._optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=_RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            self._questions = Questions(self.model.transformer).to(device)
+        self._all = nn.ModuleDict(
+            {"model": self.model, "average": self.average, "questions": self._questions}
         )
+        self._optimizer = _new_optimizer(self.model, self._questions)
         self._attention = count_tokens(self.model.transformer)
         self._reader = Reader(self.tokenizer, self.model.text_encoder, device)
         self.pool = Pool(directory / "clips", vae, size=plan.clips, seed=plan.seed)
-        self.progress = load_progress(self._file, self._both, self._optimizer) or self._begun()
+        self.progress = load_progress(self._file, self._all, self._optimizer) or self._begun()
 
     def _begun(self) -> Progress:
         learn_words(
@@ -109,13 +118,11 @@ class FlowTraining:
         normal = self.normal()
         while self.progress.step < steps:
             batch = self._batch(steps, normal)
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate(self.progress.step, steps, _RATE, _WARM_UP)
-            error = self._learn(batch)
+            error = self._learn(batch, learning_rate(self.progress.step, steps, 1.0, _WARM_UP))
             frames = batch.latents.shape[2]
             self.progress.note(**{"error": error, f"error {frames}": error})
             if self.progress.step % save_every == 0 or self.progress.step == steps:
-                save_progress(self._file, self.progress, self._both, self._optimizer)
+                save_progress(self._file, self.progress, self._all, self._optimizer)
                 self._report(f"flow {self.progress.step}/{steps} {self.progress.recent()}")
 
     def _batch(self, steps: int, normal: Normal) -> Batch:
@@ -126,13 +133,14 @@ class FlowTraining:
         count = max(2, plan.tokens // (frames * TOKENS_PER_FRAME))
         return take(self.pool.clips, frames=frames, count=count, normal=normal, dice=dice)
 
-    def _learn(self, batch: Batch) -> float:
+    def _learn(self, batch: Batch, share: float) -> float:
         generator = torch.Generator().manual_seed(self._plan.seed * 1_000_003 + self.progress.step)
         self._optimizer.zero_grad()
         error = self._error(batch, generator)
-        error.backward()
+        cells, middle = batch.cells.to(self.device), batch.middle.to(self.device)
+        (error + _ASKING * self._questions.error(cells, middle)).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._optimizer.step()
+        self._optimizer.step(share)
         remember(self.average, self.model, step=self.progress.step, keep=_AVERAGE)
         return error.item()
 
@@ -148,6 +156,15 @@ class FlowTraining:
         weight = 1 + FOREGROUND * batch.covered[:, None].to(self.device)
         error = (flow - (noise - latents)).square() * weight
         return error.mean() / weight.mean()
+
+
+def _new_optimizer(model: Model, questions: Questions) -> MuonAndAdamW:
+    matrices = [
+        weight for weight in model.transformer.blocks.parameters() if weight.ndim == _MATRIX
+    ]
+    muons = set(matrices)
+    others = [each for each in (*model.parameters(), *questions.parameters()) if each not in muons]
+    return MuonAndAdamW(matrices, others, matrix_rate=_MATRIX_RATE, other_rate=_OTHER_RATE)
 
 
 @torch.no_grad()

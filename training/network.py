@@ -30,10 +30,11 @@ VAE = {
     "scale_factor_temporal": 4,
     "scale_factor_spatial": LATENT_PIXELS,
 }
+PATCH = (1, 2, 2)  # latents that are one token: frames, down, across
 TRANSFORMER = {
-    "patch_size": (1, 3, 2),
-    "num_attention_heads": 6,
-    "attention_head_dim": 32,
+    "patch_size": PATCH,
+    "num_attention_heads": 4,
+    "attention_head_dim": 48,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
     "text_dim": TEXT_WIDTH,
@@ -41,6 +42,11 @@ TRANSFORMER = {
     "ffn_dim": 576,
     "num_layers": 5,
 }
+
+
+def tokens_of(frames: int, height: int, width: int) -> int:
+    """How many tokens a clip of so many latent frames, of these pixels, is to the transformer."""
+    return frames * (height // LATENT_PIXELS // PATCH[1]) * (width // LATENT_PIXELS // PATCH[2])
 
 
 def new_vae() -> AutoencoderKLWan:

@@ -10,45 +10,46 @@ from training.drawing import Objects
 from training.pictures import palette
 from training.world import BACKGROUNDS, COLOURS, FRAMES, HEIGHT, SHAPES, WIDTH, Scene
 
-_RADIUS = (31.0, 37.0)  # pixels
-_MARGIN = 54.0  # a star of the largest radius fits
-_ACROSS = 3.0  # pixels a frame
-_DOWN = 1.6
-_BOUNCE_HEIGHT, _BOUNCE_FRAMES = 120.0, 32
-_TURN = math.radians(4.0)  # a frame, clockwise
-_GROWTH = 3.0  # times, in a whole clip
-_SMALL = (20.0, 23.0)  # the radius that growing begins with
+# Pixels. Places are multiples of these, so that there are fewer pictures of which to learn more.
+_GRID = 8
+_RADIUS = 24.0
+_MARGIN = 36  # a star of this radius fits
+_ACROSS = 1.5  # pixels a frame
+_DOWN = 0.625
+_BOUNCE_HEIGHT, _BOUNCE_FRAMES = 56.0, 32
+_BEGINS_IN = 8  # parts of a bounce: any of them may come first
+_TURN = math.radians(2.25)  # a frame, clockwise
+_SMALL, _GROWTH = 13.0, 2.5  # the radius that growing begins with; times, in a whole clip
+_ROOM = 48  # a star that has grown fits
 _SIGN = {"left": -1, "right": 1, "up": -1, "down": 1}
 
 
 def objects_of(scene: Scene, frames: Sequence[float], dice: random.Random) -> Objects:
-    """The object at these times of a clip of 81 frames; the dice choose where and how large."""
+    """The object at these times of a clip of 81 frames; the dice choose where."""
     time = torch.tensor(list(frames), dtype=torch.float32)
     last = FRAMES - 1
-    x = torch.full_like(time, dice.uniform(_MARGIN, WIDTH - _MARGIN))
-    y = torch.full_like(time, dice.uniform(_MARGIN, HEIGHT - _MARGIN))
-    radius = torch.full_like(time, dice.uniform(*_RADIUS))
+    margin = _ROOM if scene.motion in {"grow", "shrink"} else _MARGIN
+    x = torch.full_like(time, _somewhere(margin, WIDTH - margin, dice))
+    y = torch.full_like(time, _somewhere(margin, HEIGHT - margin, dice))
+    radius = torch.full_like(time, _RADIUS)
     angle = torch.zeros_like(time)
     match scene.motion:
         case "left" | "right":
-            span = (WIDTH - 2 * _MARGIN - last * _ACROSS) / 2
-            middle = WIDTH / 2 + dice.uniform(-span, span)
+            way = last * _ACROSS / 2
+            middle = _somewhere(_MARGIN + way, WIDTH - _MARGIN - way, dice)
             x = middle + _SIGN[scene.motion] * _ACROSS * (time - last / 2)
         case "up" | "down":
-            span = (HEIGHT - 2 * _MARGIN - last * _DOWN) / 2
-            middle = HEIGHT / 2 + dice.uniform(-span, span)
+            way = last * _DOWN / 2
+            middle = _somewhere(_MARGIN + way, HEIGHT - _MARGIN - way, dice)
             y = middle + _SIGN[scene.motion] * _DOWN * (time - last / 2)
         case "bounce":
-            part = (time / _BOUNCE_FRAMES + dice.random()) % 1
+            part = (time / _BOUNCE_FRAMES + dice.randrange(_BEGINS_IN) / _BEGINS_IN) % 1
             y = HEIGHT - _MARGIN - _BOUNCE_HEIGHT * 4 * part * (1 - part)
         case "rotate":
             angle = _TURN * time
         case "grow" | "shrink":
             part = time / last if scene.motion == "grow" else 1 - time / last
-            radius = dice.uniform(*_SMALL) * _GROWTH**part
-            room = _SMALL[1] * _GROWTH * 1.45
-            x = torch.full_like(time, dice.uniform(room, WIDTH - room))
-            y = torch.full_like(time, dice.uniform(room, HEIGHT - room))
+            radius = _SMALL * _GROWTH**part
     colour = palette({scene.colour: COLOURS[scene.colour]})
     return Objects(
         shape=torch.full(time.shape, SHAPES.index(scene.shape)),
@@ -58,6 +59,11 @@ def objects_of(scene: Scene, frames: Sequence[float], dice: random.Random) -> Ob
         angle=angle,
         colour=colour.expand(len(time), 3),
     )
+
+
+def _somewhere(low: float, high: float, dice: random.Random) -> float:
+    """On the grid between these, the first of them included."""
+    return low + _GRID * dice.randrange(int(high - low) // _GRID + 1)
 
 
 def behind(scene: Scene, pictures: int) -> torch.Tensor:

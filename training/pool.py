@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody writes it
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from training.captions import caption
 from training.clips import LATENT_FRAMES, Clip, encode_clip
+from training.network import LATENT_PIXELS
+from training.questions import CELL
 from training.split import is_held_out, training_scenes
 from training.world import Scene
 
@@ -57,14 +60,14 @@ class Pool:
     def _load(self, number: int) -> Clip | None:
         if not self._file(number).is_file():
             return None
-        latents, covered = torch.load(self._file(number), weights_only=True)
-        return Clip(self._scene(number), latents, covered)
+        latents, cells, middle = torch.load(self._file(number), weights_only=True)
+        return Clip(self._scene(number), latents, cells, middle)
 
     def _encode(self, number: int) -> Clip:
         dice = random.Random(f"clip {self._seed} {number}")
         clip = encode_clip(self._vae, self._scene(number), dice)
         unfinished = self._file(number).with_suffix(".part")
-        torch.save((clip.latents.clone(), clip.covered.clone()), unfinished)
+        torch.save((clip.latents.clone(), clip.cells.clone(), clip.middle), unfinished)
         unfinished.replace(self._file(number))
         return clip
 
@@ -72,8 +75,14 @@ class Pool:
 @dataclass(frozen=True)
 class Batch:
     latents: Tensor  # (clips, channels, latent frames, height, width), as the transformer sees them
-    covered: Tensor  # (clips, latent frames, height, width), 0 to 1
+    cells: Tensor  # (clips, latent frames, height, width) of cells: what is the object's, 0 to 1
+    middle: Tensor  # (clips, latent frames, 2): where it is
     prompts: list[str]
+
+    @property
+    def covered(self) -> Tensor:
+        """Of each latent the most that the object covers of one of its cells."""
+        return F.max_pool2d(self.cells, LATENT_PIXELS // CELL)
 
 
 @dataclass(frozen=True)
@@ -92,15 +101,17 @@ def take(
     clips: Sequence[Clip], *, frames: int, count: int, normal: Normal, dice: random.Random
 ) -> Batch:
     """``count`` parts of clips, of so many latent frames each."""
-    latents, covered, prompts = [], [], []
+    latents, cells, middle, prompts = [], [], [], []
     for chosen in dice.choices(clips, k=count):
         clip = backwards(chosen) if dice.random() < _BACKWARDS_SHARE else chosen
         first = dice.randrange(LATENT_FRAMES - frames + 1)
-        latents.append(clip.latents[:, first : first + frames].float())
-        covered.append(clip.covered[first : first + frames].float())
+        part = slice(first, first + frames)
+        latents.append(clip.latents[:, part].float())
+        cells.append(clip.cells[part].float())
+        middle.append(clip.middle[part])
         unconditioned = dice.random() < _UNCONDITIONED
         prompts.append("" if unconditioned else caption(clip.scene, dice))
-    return Batch(normal.of(torch.stack(latents)), torch.stack(covered), prompts)
+    return Batch(normal.of(torch.stack(latents)), torch.stack(cells), torch.stack(middle), prompts)
 
 
 def backwards(clip: Clip) -> Clip:
@@ -109,4 +120,4 @@ def backwards(clip: Clip) -> Clip:
     if motion is None or is_held_out(replace(clip.scene, motion=motion)):
         return clip
     scene = replace(clip.scene, motion=motion)
-    return Clip(scene, clip.latents.flip(1), clip.covered.flip(0))
+    return Clip(scene, clip.latents.flip(1), clip.cells.flip(0), clip.middle.flip(0))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-WIDTH, HEIGHT = 416, 240  # pixels
+WIDTH, HEIGHT = 224, 128  # pixels
 FRAMES = 81  # at 16 a second, 5 s
 LATENT_STRIDE = 4  # frames that one latent frame becomes
 

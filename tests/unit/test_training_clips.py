@@ -23,7 +23,8 @@ NORMAL = Normal(torch.zeros(CHANNELS), torch.ones(CHANNELS))
 def _clip(scene):
     """Each latent frame holds its own number."""
     numbers = torch.arange(LATENT_FRAMES, dtype=torch.float16).view(1, -1, 1, 1)
-    return Clip(scene, numbers.expand(CHANNELS, -1, 2, 2), numbers[0].expand(-1, 2, 2))
+    latents, cells = numbers.expand(CHANNELS, -1, 2, 2), numbers[0].expand(-1, 4, 4)
+    return Clip(scene, latents, cells, torch.zeros(LATENT_FRAMES, 2))
 
 
 def _scene(motion, *, mirrored):
@@ -118,7 +119,7 @@ def test_the_transformer_begins_by_taking_what_it_sees_for_noise(tokenizer):
         torch.manual_seed(0)
         transformer = Model(len(tokenizer)).transformer
         begin_with_noise(transformer, torch.Generator().manual_seed(0))
-        seen = torch.randn(1, CHANNELS, 2, 15, 26) * torch.tensor(
+        seen = torch.randn(1, CHANNELS, 2, 8, 14) * torch.tensor(
             [3.0] + [1.0] * (CHANNELS - 1)
         ).view(1, -1, 1, 1, 1)
 

@@ -116,9 +116,9 @@ def test_an_object_never_leaves_the_frame(scene):
 
 
 def test_a_clip_shows_the_colours_it_is_said_to_show():
-    pictures, covered = draw(RED_CIRCLE, [0], random.Random(0))
-    colours = (pictures[0] + 1) * 127.5
-    inside, outside = covered[0] == 1, covered[0] == 0
+    drawn = draw(RED_CIRCLE, [0], random.Random(0))
+    colours = (drawn.pictures[0] + 1) * 127.5
+    inside, outside = drawn.covered[0] == 1, drawn.covered[0] == 0
 
     assert torch.allclose(colours[:, inside].mean(1), torch.tensor(COLOURS["red"]).float(), atol=1)
     navy = torch.tensor(BACKGROUNDS["navy"]).float()
