@@ -71,6 +71,7 @@ class Model:
     opening_frames: int = 1  # those before the first whole frame interval: Wan's clips have one
     negative_prompt: str = ""
     default_preset: str = field(default="reference")
+    holds_first_frame: bool = False  # it goes on from a given picture without another model
     packaged: str | None = None  # the folder of ``PACKAGED`` that its training leaves it in
 
     def how_to_get(self, preset: str) -> str:
@@ -328,13 +329,14 @@ CATALOG: Mapping[str, Model] = MappingProxyType(
                 name="wan2.1-shapes",
                 backend="wan2.1",
                 topic=TOPIC_GPU,
-                native_size=Size(416, 240),
+                native_size=Size(224, 128),
                 resolutions=_LANDSCAPE,
                 fps=16,
                 min_duration_seconds=1,
                 max_duration_seconds=5,
                 presets=_SHAPES_PRESETS,
                 max_render_seconds=540,
+                holds_first_frame=True,
                 packaged="shapes",
             ),
             Model(

@@ -165,7 +165,9 @@ class Config(Section):
     @property
     def companion_dir(self) -> Path | None:
         """Where what begins a clip with a given picture is, if it is anywhere."""
-        return self._files_of(self.render.model).image_to_video
+        model = find_model(self.render.model)
+        named = self._files_of(model.name).image_to_video
+        return named or (self.model_dir if model.holds_first_frame else None)
 
     def _files_of(self, name: str) -> ModelFiles:
         """What comes with Promptreel needs no entry."""

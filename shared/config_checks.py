@@ -137,7 +137,8 @@ def _check_long_videos(config: Rendering, preset: Preset) -> None:
             f"render.preset: {config.render.preset} renders single clips only; generation_mode "
             f"{mode} needs reference or balanced"
         )
-    if config.models.get(name, ModelFiles()).image_to_video is None:
+    files = config.models.get(name, ModelFiles())
+    if files.image_to_video is None and not CATALOG[name].holds_first_frame:
         raise ValueError(
             f"models.{name}.image_to_video: generation_mode {mode} needs a model that begins with "
             "a picture; Wan-AI/Wan2.1-VACE-1.3B-diffusers is one"

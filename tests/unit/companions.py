@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from services.gpu_worker.engine.demo_network import IMAGE_TO_VIDEO
 
-KINDS = ("vace", "vace, deeper", "image to video", "first and last frame")
+KINDS = ("vace", "vace, deeper", "image to video", "first and last frame", "text to video")
 _PICTURE_TOKENS = 5  # two by two patches and one for all
 
 
@@ -23,6 +23,8 @@ def make_companion(kind, demo_model_dir, directory):
     """Complete, in ``directory``, which is not there yet."""
     if kind == "vace":
         shutil.copytree(demo_model_dir / IMAGE_TO_VIDEO, directory)
+    elif kind == "text to video":
+        shutil.copytree(demo_model_dir, directory)
     elif kind == "vace, deeper":
         _with_the_real_depth(demo_model_dir, directory)
     else:

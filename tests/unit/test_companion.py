@@ -47,14 +47,15 @@ class Quiet:
         pass
 
 
-def _load(model_dir, companion=None, **changes):
+def _load(model_dir, companion=None, *, holds_first_frame=False, **changes):
     order = Load(
         model=MODEL.name,
         model_dir=model_dir,
         image_to_video_dir=companion,
         **({"device": "cpu", "dtype": "auto"} | changes),
     )
-    return wan_backend.load(MODEL, order, warn=pytest.fail)
+    model = replace(MODEL, holds_first_frame=holds_first_frame)
+    return wan_backend.load(model, order, warn=pytest.fail)
 
 
 def _copy(demo_model_dir, tmp_path, kind="vace"):
@@ -67,12 +68,14 @@ def _change_json(file, **changes):
 
 @pytest.mark.parametrize(
     ("kind", "first_frame", "last_frame"),
-    [(None, False, False)] + [(kind, True, kind != "image to video") for kind in KINDS],
+    [(None, False, False)]
+    + [(kind, True, kind not in {"image to video", "text to video"}) for kind in KINDS],
 )
 def test_a_model_says_what_it_can_begin_and_end_with(
     demo_model_dir, tmp_path, kind, first_frame, last_frame
 ):
-    wan = _load(demo_model_dir, _copy(demo_model_dir, tmp_path, kind) if kind else None)
+    companion = _copy(demo_model_dir, tmp_path, kind) if kind else None
+    wan = _load(demo_model_dir, companion, holds_first_frame=kind == "text to video")
 
     assert wan.abilities.first_frame == first_frame
     assert wan.abilities.last_frame == last_frame

@@ -31,7 +31,7 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
         _check_decoder(model, order.preset)
     how_to_get = model.how_to_get(order.preset or model.default_preset)
     key = f"models.{model.name}.image_to_video"
-    wan = _from_snapshot(order, key, warn) if order.snapshot_dir is not None else None
+    wan = _from_snapshot(model, order, key, warn) if order.snapshot_dir is not None else None
     if wan is None:
         # Here, not above: the weights of a snapshot are read while torch is imported.
         from services.gpu_worker.engine.wan import load_wan  # noqa: PLC0415
@@ -45,6 +45,7 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
             image_to_video_dir=order.image_to_video_dir,
             image_to_video_key=key,
             image_to_video_when_asked=order.image_to_video_when_asked,
+            holds_first_frame=model.holds_first_frame,
         )
     if order.preset is not None:
         scheduler = model.presets[order.preset].scheduler
@@ -53,7 +54,7 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
 
 
 def _from_snapshot(
-    order: Load, image_to_video_key: str, warn: Callable[[str], None]
+    model: Model, order: Load, image_to_video_key: str, warn: Callable[[str], None]
 ) -> "Wan | None":
     """None, and a warning, when the snapshot is refused."""
     assert order.snapshot_dir is not None  # noqa: S101 - the caller has looked
@@ -73,6 +74,7 @@ def _from_snapshot(
                 image_to_video_dir=order.image_to_video_dir,
                 image_to_video_key=image_to_video_key,
                 image_to_video_when_asked=order.image_to_video_when_asked,
+                holds_first_frame=model.holds_first_frame,
             )
     except SnapshotRefused as reason:
         warn(f"The snapshot is not used: {reason}. `promptreel bake` makes a new one.")

@@ -4,6 +4,7 @@ Its text encoder and its video decoder are not kept: those of the model that it 
 """
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from diffusers import (
     AutoencoderKLWan,
     UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
     WanVACEPipeline,
     WanVACETransformer3DModel,
 )
@@ -19,6 +22,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from services.gpu_worker.engine.image_to_video import (
+    ByHolding,
     ByPicture,
     ByVideo,
     Conditions,
@@ -33,18 +37,26 @@ _HOW_TO_GET = (
     "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers from Hugging Face."
 )
 _VACE, _IMAGE_TO_VIDEO = "WanVACEPipeline", "WanImageToVideoPipeline"
+_TEXT_TO_VIDEO = "WanPipeline"
 _PARTS = {
+    _TEXT_TO_VIDEO: ("scheduler", "transformer", "vae"),
     _VACE: ("scheduler", "transformer", "vae"),
     _IMAGE_TO_VIDEO: ("scheduler", "transformer", "vae", "image_encoder", "image_processor"),
 }
+_TOLD = (_VACE, _IMAGE_TO_VIDEO)
 _CONFIGS = {"scheduler": "scheduler_config.json", "image_processor": "preprocessor_config.json"}
 _FILES = {"local_files_only": True, "use_safetensors": True}  # never the network
 
 
 def load_image_to_video(
-    directory: Path, beside: WanModel, read: ReadPrompts, *, dtype: torch.dtype
+    directory: Path,
+    beside: WanModel,
+    read: ReadPrompts,
+    *,
+    dtype: torch.dtype,
+    holds_first_frame: bool = False,
 ) -> ImageToVideo:
-    """On the device of the model that it goes with.
+    """On the device of the model that it goes with. Some go on from a frame that is held for them.
 
     Raises ``ModelUnavailable``, which says what to download, for files that are missing, broken, or
     those of a model that does not go with the other.
@@ -52,7 +64,7 @@ def load_image_to_video(
     # A render process writes logs, not to a terminal: bars would be noise there.
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    files = _Companion(directory)
+    files = _Companion(directory, kinds=_PARTS if holds_first_frame else _TOLD)
     files.check_goes_with(beside)
     try:
         return files.load(read, device=beside.device, dtype=dtype)
@@ -68,14 +80,14 @@ def load_image_to_video(
 class _Companion:
     """Its directory. Raises ``ModelUnavailable`` when it is no model of these kinds, or incomplete."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, kinds: Collection[str]) -> None:
         self._directory = directory
         if not (directory / "model_index.json").is_file():
             raise ModelUnavailable(f"The image-to-video model is not there. {_HOW_TO_GET}")
         index = self._read_json("model_index.json")
         self._kind = index.get("_class_name")
         # Wan 2.2's have the same names, with two transformers or times of each latent frame's own.
-        if self._kind not in _PARTS or index.get("boundary_ratio") or index.get("expand_timesteps"):
+        if self._kind not in kinds or index.get("boundary_ratio") or index.get("expand_timesteps"):
             raise ModelUnavailable(
                 f"The image-to-video model is of a kind that cannot be used. {_HOW_TO_GET}"
             )
@@ -123,8 +135,12 @@ class _Companion:
             "text_encoder": None,
             "tokenizer": None,
         }
-        load = self._load_vace if self._kind == _VACE else self._load_image_to_video
-        pipeline, conditions = load(shared, dtype)
+        loaders = {
+            _VACE: self._load_vace,
+            _IMAGE_TO_VIDEO: self._load_image_to_video,
+            _TEXT_TO_VIDEO: self._load_text_to_video,
+        }
+        pipeline, conditions = loaders[self._kind](shared, dtype)
         pipeline.to(device)
         pipeline.set_progress_bar_config(disable=True)
         return ImageToVideo(pipeline, conditions, read)
@@ -136,11 +152,19 @@ class _Companion:
         pipeline.vae_scale_factor_spatial = shared["vae"].config.scale_factor_spatial
         return pipeline, ByVideo()
 
+    def _load_text_to_video(
+        self, shared: dict[str, Any], dtype: torch.dtype
+    ) -> tuple[Any, Conditions]:
+        transformer = self._part(WanTransformer3DModel, "transformer", dtype)
+        pipeline = WanPipeline(transformer=transformer, **shared)
+        pipeline.vae_scale_factor_spatial = shared["vae"].config.scale_factor_spatial
+        return pipeline, ByHolding()
+
     def _load_image_to_video(
         self, shared: dict[str, Any], dtype: torch.dtype
     ) -> tuple[Any, Conditions]:
         # Here, not above: they warn of a library that VACE has no use for.
-        from diffusers import WanImageToVideoPipeline, WanTransformer3DModel  # noqa: PLC0415
+        from diffusers import WanImageToVideoPipeline  # noqa: PLC0415
         from transformers import CLIPImageProcessor, CLIPVisionModel  # noqa: PLC0415
 
         transformer = self._part(WanTransformer3DModel, "transformer", dtype)

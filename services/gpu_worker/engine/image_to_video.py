@@ -157,6 +157,15 @@ class ImageToVideo:
         return torch.randn(shape, generator=generator).to(self._pipeline.device)
 
 
+class ByHolding:
+    """A text-to-video model's: it is told nothing, and goes on from the frame that is held for it."""
+
+    takes_last_frame = needs_last_frame = False
+
+    def arguments(self, segment: Segment) -> dict[str, Any]:  # noqa: ARG002 - as the others
+        return {}
+
+
 class _Seam:
     """Keeps the first latent frame on its own way from the noise to the encoded picture.
 

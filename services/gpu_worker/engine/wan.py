@@ -218,13 +218,15 @@ def load_wan(
     image_to_video_dir: Path | None = None,
     image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
     image_to_video_when_asked: bool = False,
+    holds_first_frame: bool = False,
 ) -> Wan:
     """Ready to render, by the fast path.
 
     ``tiny_decoder`` names its weights, where it is to be there beside the model's own decoder.
     ``image_to_video_dir`` names what renders segments that begin with a picture, where any are to
     be, and ``image_to_video_key`` where in the configuration it is named; with
-    ``image_to_video_when_asked`` it is loaded by the first of them.
+    ``image_to_video_when_asked`` it is loaded by the first of them. With ``holds_first_frame`` it may
+    be a text-to-video model, this one itself.
 
     ``device`` and ``dtype`` may be "auto". Raises ``ModelUnavailable``, which says how to get the
     model, when a file is missing or broken.
@@ -237,7 +239,11 @@ def load_wan(
         model,
         tiny_decoder=tiny_decoder,
         companion=_CompanionFiles(
-            image_to_video_dir, image_to_video_key, number, image_to_video_when_asked
+            image_to_video_dir,
+            image_to_video_key,
+            number,
+            image_to_video_when_asked,
+            holds_first_frame,
         ),
     )
 
@@ -253,6 +259,7 @@ def open_snapshot(
     image_to_video_dir: Path | None = None,
     image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
     image_to_video_when_asked: bool = False,
+    holds_first_frame: bool = False,
 ) -> Wan:
     """Ready to render, by the fast path and what was compiled ahead.
 
@@ -268,6 +275,7 @@ def open_snapshot(
             image_to_video_key,
             resolve_dtype(dtype, where),
             image_to_video_when_asked,
+            holds_first_frame,
         ),
     )
 
@@ -278,6 +286,7 @@ class _CompanionFiles:
     key: str  # of the configuration
     dtype: torch.dtype
     when_asked: bool  # most workers never need it
+    holds_first_frame: bool
 
     def load(self, model: WanModel, fast_path: FastPath) -> Companion | None:
         if self.directory is None:
@@ -285,7 +294,13 @@ class _CompanionFiles:
         # Here, not above: a worker without it never waits for diffusers to be imported.
         from services.gpu_worker.engine.companion import load_image_to_video  # noqa: PLC0415
 
-        return load_image_to_video(self.directory, model, fast_path.read, dtype=self.dtype)
+        return load_image_to_video(
+            self.directory,
+            model,
+            fast_path.read,
+            dtype=self.dtype,
+            holds_first_frame=self.holds_first_frame,
+        )
 
 
 def _of_model(model: WanModel, *, tiny_decoder: Path | None, companion: _CompanionFiles) -> Wan:
