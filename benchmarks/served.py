@@ -26,7 +26,7 @@ def served(
     settings = {
         "data_dir": "state",
         "server": {"port": free_port("127.0.0.1")},
-        "render": dict(render),
+        "render": {"model": MODEL.name, **render},
         "models": {MODEL.name: {"dir": str(model_dir)}},
         "worker": {"metrics_port": None},
     }

@@ -84,7 +84,7 @@ def promptreel_up(folder: Path, model_dir: Path) -> Iterator[httpx.Client]:
     settings = {
         "data_dir": "state",
         "server": {"port": free_port("127.0.0.1")},
-        "render": {"preset": PRESET, "device": "cpu"},
+        "render": {"model": MODEL.name, "preset": PRESET, "device": "cpu"},
         "models": {MODEL.name: {"dir": str(model_dir)}},
         "worker": {"metrics_port": None},
     }

@@ -81,7 +81,12 @@ def running(place: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     model = {"dir": "model", "image_to_video": "model/image-to-video"}
-    config = {"data_dir": "state", "server": {"port": port}, "models": {"wan2.1-demo": model}}
+    config = {
+        "data_dir": "state",
+        "server": {"port": port},
+        "render": {"model": "wan2.1-demo"},
+        "models": {"wan2.1-demo": model},
+    }
     (place / "promptreel.yaml").write_text(yaml.safe_dump(config))
     url = f"http://127.0.0.1:{port}"
     with (place / "up.log").open("wb") as log:

@@ -92,7 +92,7 @@ def _settings(place: Place) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "data_dir": "state",
         "server": {"port": place.port},
-        "render": {"duration_seconds": 1, "resolution": "240p"},
+        "render": {"model": "wan2.1-demo", "duration_seconds": 1, "resolution": "240p"},
         "worker": {
             "lease_seconds": LEASE_SECONDS,
             "heartbeat_seconds": 1.0,

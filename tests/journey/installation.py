@@ -61,7 +61,8 @@ class Installation:
         return (self.folder / "up.log").read_text()
 
     def write_config(self) -> None:
-        self.config_file.write_text(yaml.safe_dump(self.config))
+        render = {"model": "wan2.1-demo"} | self.config["render"]
+        self.config_file.write_text(yaml.safe_dump(self.config | {"render": render}))
 
     def client(self, *, key: str | None = None) -> httpx.Client:
         """Speaks HTTP/3 and nothing else where the suite is run over it, else HTTP/1.1."""

@@ -112,7 +112,8 @@ def test_a_missing_model_says_how_to_get_it(tmp_path):
 def test_a_taken_port_is_told_plainly(promptreel, tmp_path):
     port = promptreel.config["server"]["port"]
     model = promptreel.config["models"]["wan2.1-demo"]["dir"]
-    config = f"server: {{port: {port}}}\nmodels: {{wan2.1-demo: {{dir: {model}}}}}\n"
+    config = f"server: {{port: {port}}}\nrender: {{model: wan2.1-demo}}\n"
+    config += f"models: {{wan2.1-demo: {{dir: {model}}}}}\n"
     (tmp_path / "promptreel.yaml").write_text(config)
     done = subprocess.run(
         [PROMPTREEL, "up"], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60

@@ -187,9 +187,10 @@ class ApiUnderTest:
 
 @contextmanager
 def running_api(folder: Path, **changes: object):
-    """An API with the default configuration but for what is named."""
+    """An API of the demo model, with the default configuration but for what is named."""
     file = folder / "promptreel.yaml"
-    file.write_text(yaml.safe_dump({"data_dir": "state", **changes}))
+    settings = {"data_dir": "state", "render": {"model": "wan2.1-demo"}} | changes
+    file.write_text(yaml.safe_dump(settings))
     config = load_config(file)
     clock = Clock()
     wired = wire(config)

@@ -30,6 +30,7 @@ def quick_config(folder: Path, **worker) -> Config:
     return Config.model_validate(
         {
             "data_dir": folder / "state",
+            "render": {"model": "wan2.1-demo"},
             "worker": {**patience, "max_attempts": 2, **worker},
             "queue": {"visibility_seconds": 2, "backoff_min_seconds": 0.01},
         }

@@ -217,7 +217,7 @@ def test_only_who_can_begin_a_video_with_a_picture_takes_one(tmp_path):
         ({"wan2.1-demo": {"dir": "model"}}, False),
     ):
         file = tmp_path / "promptreel.yaml"
-        file.write_text(yaml.safe_dump({"models": models}))
+        file.write_text(yaml.safe_dump({"models": models, "render": {"model": "wan2.1-demo"}}))
         specification = yaml.safe_load(specification_of(described(load_config(file))))
         content = specification["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
         assert ("input_reference" in content["multipart/form-data"]["schema"]["properties"]) == (

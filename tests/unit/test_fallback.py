@@ -30,6 +30,7 @@ def open_wiring(tmp_path):
                 "data_dir": tmp_path / "state",
                 "default_backend": "veo3",
                 "fallback_backend": "wan2.1",
+                "render": {"model": "wan2.1-demo"},
                 "vertex": {"project": "my-project"},
                 "worker": {"max_attempts": 2},
                 "queue": {"backoff_min_seconds": 0.01},
@@ -115,7 +116,7 @@ def test_a_clip_the_other_cannot_make_stays_where_it_is(open_wiring):
     ("keys", "taken_over"),
     [
         ({"models": {"wan2.1-demo": {"dir": "m"}}}, False),
-        ({"render": {"preset": "fast"}}, False),
+        ({"render": {"model": "wan2.1-demo", "preset": "fast"}}, False),
         ({}, True),
     ],
 )

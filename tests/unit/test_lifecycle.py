@@ -184,7 +184,7 @@ def house(tmp_path) -> Iterator[House]:
     )
     clock, metrics = Clock(), Metrics()
     lifecycle = Lifecycle(
-        config=Config(),
+        config=Config(render={"model": MODEL}),
         store=store,
         queue=queue,
         artifacts=artifacts,

@@ -24,13 +24,17 @@ TINY = {
 }
 
 
+def _of_the_demo(config):
+    return config | {"render": {"model": "wan2.1-demo"} | config.get("render", {})}
+
+
 def settled(config=None, **said):
     submission = Submission(
         **{"owner": "ada", "prompt": "a boat", "request_id": "r", "body": {}} | said
     )
     return settle(
         submission,
-        Config.model_validate(config or {}),
+        Config.model_validate(_of_the_demo(config or {})),
         job_id="job_1",
         now=NOON,
         new_seed=lambda: 7,
