@@ -85,7 +85,7 @@ class _Companion:
         if not (directory / "model_index.json").is_file():
             raise ModelUnavailable(f"The image-to-video model is not there. {_HOW_TO_GET}")
         index = self._read_json("model_index.json")
-        self._kind = index.get("_class_name")
+        self._kind = str(index.get("_class_name"))
         # Wan 2.2's have the same names, with two transformers or times of each latent frame's own.
         if self._kind not in kinds or index.get("boundary_ratio") or index.get("expand_timesteps"):
             raise ModelUnavailable(
