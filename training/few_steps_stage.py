@@ -28,7 +28,7 @@ _AVERAGE = 0.98
 _OWN_WORK = 0.5
 FRAMES = (5, 5, 9, 9, 21)  # latent ones; as listed, so often
 # From each of its noise levels the first one takes so many steps to the end.
-_TEACHER_STEPS = (12, 10, 8, 6)
+_TEACHER_STEPS = (10, 8, 6, 4)
 
 
 @dataclass(frozen=True)

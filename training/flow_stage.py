@@ -27,6 +27,8 @@ _AVERAGE = 0.998  # of the weights: what is rendered with
 FOREGROUND = 5.0
 _ASKING = 3.0  # how much what the transformer knows counts beside what it makes
 _MATRIX = 2  # dimensions
+_LEVELS = 20
+_LEARNS_LEVELS = 0.05
 TOKENS_PER_FRAME = tokens_of(1, HEIGHT, WIDTH)
 
 
@@ -40,8 +42,8 @@ class Lengths:
 
 # Colour, shape and background are learned from single frames, which are cheap; long clips come last.
 LENGTHS = (
-    Lengths(0.25, (1, 1, 1, 3)),
-    Lengths(0.5, (1, 3, 5, 9)),
+    Lengths(0.2, (1, 1, 3)),
+    Lengths(0.4, (1, 3, 5, 9)),
     Lengths(1.01, (1, 5, 9, 13, 21, 21)),
 )
 
@@ -68,6 +70,32 @@ class Model(nn.Module):
         begin_with_neighbours(self.transformer)
 
 
+class Balance(nn.Module):
+    """Weighs errors so that each noise level teaches as much as any other.
+
+    Where nearly all is noise the error is large whatever is learned, for nobody can know where the
+    object will be; unweighted, the middle levels, which shape it, are hardly heard. What is expected of
+    a level is the average of what was found there (as in Karras et al. 2023, arXiv 2312.02696, by a
+    table instead of a network).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected: Tensor
+        self.register_buffer("expected", torch.ones(_LEVELS))
+
+    def forward(self, errors: Tensor, sigmas: Tensor) -> Tensor:
+        """Both are (clips,)."""
+        level = (sigmas * _LEVELS).long().clamp(max=_LEVELS - 1)
+        balanced: Tensor = (errors / self.expected[level]).mean()
+        with torch.no_grad():
+            nothing = torch.zeros_like(self.expected)
+            counts = nothing.index_add(0, level, torch.ones_like(errors))
+            found = nothing.index_add(0, level, errors) / counts.clamp(min=1)
+            self.expected.lerp_(found, _LEARNS_LEVELS * (counts > 0))
+        return balanced
+
+
 class FlowTraining:
     """Goes on where it was stopped; what ``report`` raises stops it, and nothing saved is lost."""
 
@@ -91,8 +119,14 @@ class FlowTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             self._questions = Questions(self.model.transformer).to(device)
+        self._balance = Balance().to(device)
         self._all = nn.ModuleDict(
-            {"model": self.model, "average": self.average, "questions": self._questions}
+            {
+                "model": self.model,
+                "average": self.average,
+                "questions": self._questions,
+                "balance": self._balance,
+            }
         )
         self._optimizer = _new_optimizer(self.model, self._questions)
         self._attention = count_tokens(self.model.transformer)
@@ -136,15 +170,17 @@ class FlowTraining:
     def _learn(self, batch: Batch, share: float) -> float:
         generator = torch.Generator().manual_seed(self._plan.seed * 1_000_003 + self.progress.step)
         self._optimizer.zero_grad()
-        error = self._error(batch, generator)
+        errors, sigmas = self._errors(batch, generator)
         cells, middle = batch.cells.to(self.device), batch.middle.to(self.device)
-        (error + _ASKING * self._questions.error(cells, middle)).backward()
+        asked = self._questions.error(cells, middle)
+        (self._balance(errors, sigmas) + _ASKING * asked).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step(share)
         remember(self.average, self.model, step=self.progress.step, keep=_AVERAGE)
-        return error.item()
+        return errors.mean().item()
 
-    def _error(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _errors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Of each clip, and its noise level."""
         noise = torch.randn(batch.latents.shape, generator=generator)
         sigmas = noise_levels(len(noise), generator).to(self.device)
         noise, latents = noise.to(self.device), batch.latents.to(self.device)
@@ -154,8 +190,8 @@ class FlowTraining:
             (1 - wide) * latents + wide * noise, sigmas * TIMES, embeddings, return_dict=False
         )[0]
         weight = 1 + FOREGROUND * batch.covered[:, None].to(self.device)
-        error = (flow - (noise - latents)).square() * weight
-        return error.mean() / weight.mean()
+        errors = (flow - (noise - latents)).square() * weight
+        return errors.flatten(1).mean(1) / weight.mean(), sigmas
 
 
 def _new_optimizer(model: Model, questions: Questions) -> MuonAndAdamW:

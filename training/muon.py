@@ -24,8 +24,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        assert closure is None
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        assert closure is None, "nothing here asks for the error again"
         for group in self.param_groups:
             alike: dict[torch.Size, list[nn.Parameter]] = {}
             for matrix in group["params"]:

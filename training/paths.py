@@ -10,17 +10,14 @@ from training.drawing import Objects
 from training.pictures import palette
 from training.world import BACKGROUNDS, COLOURS, FRAMES, HEIGHT, SHAPES, WIDTH, Scene
 
-# Pixels. Places are multiples of these, so that there are fewer pictures of which to learn more.
-_GRID = 8
-_RADIUS = 24.0
-_MARGIN = 36  # a star of this radius fits
-_ACROSS = 1.5  # pixels a frame
-_DOWN = 0.625
-_BOUNCE_HEIGHT, _BOUNCE_FRAMES = 56.0, 32
-_BEGINS_IN = 8  # parts of a bounce: any of them may come first
+# Pixels. An object has few places, and none overlap: else a model that is not sure stretches from one to the other.
+_PLACES_ACROSS = (48, 112, 176)
+_RADIUS = 30.0
+_ACROSS = 1.6  # pixels a frame
+_DOWN = 0.5
+_BOUNCE_HEIGHT, _BOUNCE_FRAMES = 40.0, 32
 _TURN = math.radians(2.25)  # a frame, clockwise
-_SMALL, _GROWTH = 13.0, 2.5  # the radius that growing begins with; times, in a whole clip
-_ROOM = 48  # a star that has grown fits
+_SMALL, _GROWTH = 14.0, 2.5  # the radius that growing begins with; times, in a whole clip
 _SIGN = {"left": -1, "right": 1, "up": -1, "down": 1}
 
 
@@ -28,23 +25,19 @@ def objects_of(scene: Scene, frames: Sequence[float], dice: random.Random) -> Ob
     """The object at these times of a clip of 81 frames; the dice choose where."""
     time = torch.tensor(list(frames), dtype=torch.float32)
     last = FRAMES - 1
-    margin = _ROOM if scene.motion in {"grow", "shrink"} else _MARGIN
-    x = torch.full_like(time, _somewhere(margin, WIDTH - margin, dice))
-    y = torch.full_like(time, _somewhere(margin, HEIGHT - margin, dice))
+    grows = scene.motion in {"grow", "shrink"}
+    x = torch.full_like(time, WIDTH / 2 if grows else dice.choice(_PLACES_ACROSS))
+    y = torch.full_like(time, HEIGHT / 2)
     radius = torch.full_like(time, _RADIUS)
     angle = torch.zeros_like(time)
     match scene.motion:
         case "left" | "right":
-            way = last * _ACROSS / 2
-            middle = _somewhere(_MARGIN + way, WIDTH - _MARGIN - way, dice)
-            x = middle + _SIGN[scene.motion] * _ACROSS * (time - last / 2)
+            x = WIDTH / 2 + _SIGN[scene.motion] * _ACROSS * (time - last / 2)
         case "up" | "down":
-            way = last * _DOWN / 2
-            middle = _somewhere(_MARGIN + way, HEIGHT - _MARGIN - way, dice)
-            y = middle + _SIGN[scene.motion] * _DOWN * (time - last / 2)
+            y = HEIGHT / 2 + _SIGN[scene.motion] * _DOWN * (time - last / 2)
         case "bounce":
-            part = (time / _BOUNCE_FRAMES + dice.randrange(_BEGINS_IN) / _BEGINS_IN) % 1
-            y = HEIGHT - _MARGIN - _BOUNCE_HEIGHT * 4 * part * (1 - part)
+            part = time / _BOUNCE_FRAMES % 1
+            y = (HEIGHT + _BOUNCE_HEIGHT) / 2 - _BOUNCE_HEIGHT * 4 * part * (1 - part)
         case "rotate":
             angle = _TURN * time
         case "grow" | "shrink":
@@ -59,11 +52,6 @@ def objects_of(scene: Scene, frames: Sequence[float], dice: random.Random) -> Ob
         angle=angle,
         colour=colour.expand(len(time), 3),
     )
-
-
-def _somewhere(low: float, high: float, dice: random.Random) -> float:
-    """On the grid between these, the first of them included."""
-    return low + _GRID * dice.randrange(int(high - low) // _GRID + 1)
 
 
 def behind(scene: Scene, pictures: int) -> torch.Tensor:

@@ -19,6 +19,9 @@ from training.world import Scene
 
 _UNCONDITIONED = 0.1  # with an empty caption, as guidance will ask
 _BACKWARDS_SHARE = 0.5
+# Where nothing else is said a clip shows a motion from its beginning. A segment that goes on from a picture
+# finds itself anywhere in it.
+_FROM_THE_BEGINNING = 0.75
 _BACKWARDS = {"left": "right", "up": "down", "grow": "shrink"}
 _BACKWARDS |= {after: before for before, after in _BACKWARDS.items()}
 
@@ -104,7 +107,8 @@ def take(
     latents, cells, middle, prompts = [], [], [], []
     for chosen in dice.choices(clips, k=count):
         clip = backwards(chosen) if dice.random() < _BACKWARDS_SHARE else chosen
-        first = dice.randrange(LATENT_FRAMES - frames + 1)
+        anywhere = dice.randrange(LATENT_FRAMES - frames + 1)
+        first = 0 if dice.random() < _FROM_THE_BEGINNING else anywhere
         part = slice(first, first + frames)
         latents.append(clip.latents[:, part].float())
         cells.append(clip.cells[part].float())

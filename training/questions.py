@@ -1,4 +1,7 @@
-"""Beside what it is for, the transformer learns to say where the object is and what it covers.
+"""Beside what it is for, the transformer learns to say where the object is, what it covers, and where a token is.
+
+A token is told nothing of its own place: rotary positions say how far it is from others, so it has to find
+out from where the others end. A motion has a beginning, and only by then can it be known which way it goes.
 
 The halfway tokens are asked, by a small network that is thrown away afterwards. As with Yu et al. 2024
 (arXiv 2410.06940), who ask for the features of an image encoder, the flow is learned sooner for it; of
@@ -19,6 +22,8 @@ _CELLS = tuple(side // CELL for side in _TOKEN)
 _FAR = 64.0  # pixels
 _PLACE = 0.2  # how much it counts beside the cells
 _NEAR = 0.3
+_OWN = 0.5  # how much a token's own place counts
+_FRAMES = 21  # latent ones, of the longest clip
 
 
 class Questions(nn.Module):
@@ -31,7 +36,7 @@ class Questions(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, width),
             nn.SiLU(),
-            nn.Linear(width, _CELLS[0] * _CELLS[1] + 2),
+            nn.Linear(width, _CELLS[0] * _CELLS[1] + 2 + 3),
         )
         self._heard = torch.empty(0)
         transformer.blocks[ASKED].register_forward_hook(self._listen)
@@ -42,16 +47,29 @@ class Questions(nn.Module):
     def error(self, cells: Tensor, middle: Tensor) -> Tensor:
         """``cells`` (clips, frames, height, width) of 0 to 1, ``middle`` (clips, frames, 2) in pixels, x and y."""
         found = self.answer(self._heard)
-        covered = F.binary_cross_entropy_with_logits(found[..., :-2], by_token(cells))
+        of_cells, of_middle, of_itself = found.split([found.shape[-1] - 5, 2, 3], dim=-1)
+        covered = F.binary_cross_entropy_with_logits(of_cells, by_token(cells))
         height, width = (side // cell for side, cell in zip(cells.shape[2:], _CELLS, strict=True))
-        place = F.smooth_l1_loss(found[..., -2:], _from_token(middle, height, width), beta=_NEAR)
-        return covered + _PLACE * place
+        place = F.smooth_l1_loss(of_middle, _from_token(middle, height, width), beta=_NEAR)
+        own = own_places(cells.shape[1], height, width).to(found)
+        itself = F.mse_loss(of_itself, own.expand_as(of_itself))
+        return covered + _PLACE * place + _OWN * itself
 
 
 def by_token(cells: Tensor) -> Tensor:
     """(clips, tokens, cells of a token), in the transformer's order."""
     split = cells.unflatten(3, (-1, _CELLS[1])).unflatten(2, (-1, _CELLS[0]))
     return split.transpose(3, 4).flatten(4).flatten(1, 3)
+
+
+def own_places(frames: int, height: int, width: int) -> Tensor:
+    """(tokens, 3) of -1 to 1: how far each is from the first frame, the first row and the first column."""
+    lengths = (_FRAMES, height, width)
+    axes = [
+        torch.arange(count) * 2 / (length - 1) - 1
+        for count, length in zip((frames, height, width), lengths, strict=True)
+    ]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
 
 
 def _from_token(middle: Tensor, height: int, width: int) -> Tensor:

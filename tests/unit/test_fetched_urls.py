@@ -30,6 +30,7 @@ TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 FETCHING = {
     "services/api/http3/certificate.py": "reads a certificate of ours",
     "services/api/main.py": "listens",
+    "services/api/serving_process.py": "is woken by its own signals",
     "services/cli/rendering.py": "asks the server that it has started",
     "services/cli/service.py": "asks the server that it has started",
     "shared/adapters/gcp/gcs_links.py": "asks Google, where the configuration says",

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from training.first_flow import begin_with_neighbours
+from training.flow_stage import Balance
 from training.muon import MuonAndAdamW, orthogonal
 from training.network import LATENT_CHANNELS, LATENT_PIXELS, PATCH, new_transformer, tokens_of
-from training.questions import CELL, Questions, by_token
+from training.questions import CELL, Questions, by_token, own_places
 from training.reading import count_tokens
 from training.world import HEIGHT, WIDTH
 
@@ -98,6 +99,14 @@ def test_what_is_asked_of_a_token_is_what_the_token_sees(transformer, where):
     assert asked.sum(1).argmax() == seeing
 
 
+def test_a_token_is_asked_how_far_it_is_from_where_the_clip_begins():
+    places = own_places(5, ROWS, COLUMNS).view(5, ROWS, COLUMNS, 3)
+
+    assert places[0, 0, 0].tolist() == [-1, -1, -1]
+    assert places[4, 3, 6].tolist() == pytest.approx([-0.6, 1, 1])
+    assert places[2, 1, 3].tolist() == pytest.approx([-0.8, -1 / 3, 0])
+
+
 def test_a_transformer_that_is_asked_learns_where_the_object_is(transformer):
     questions = Questions(transformer)
     parameters = [*transformer.parameters(), *questions.parameters()]
@@ -135,6 +144,23 @@ def test_a_move_is_made_orthogonal_and_keeps_its_direction(shape):
         found.flatten(1).norm(dim=1) * wanted.flatten(1).norm(dim=1)
     )
     assert likeness.min() > 0.95
+
+
+def test_each_noise_level_teaches_as_much_as_any_other():
+    balance = Balance()
+    sigmas = torch.tensor([0.99, 0.98, 0.31, 0.32])
+    errors = torch.tensor([4.0, 6.0, 0.2, 0.3])
+    for _ in range(300):
+        balance(errors, sigmas)
+
+    errors.requires_grad_()
+    balanced = balance(errors, sigmas)
+    balanced.backward()
+
+    assert balanced.item() == pytest.approx(1.0, rel=0.05)
+    taught = errors.grad * errors.detach()
+    assert taught[:2].sum().item() == pytest.approx(taught[2:].sum().item(), rel=0.05)
+    assert balance(torch.tensor([2.0]), torch.tensor([0.5])).item() == pytest.approx(2.0)
 
 
 def test_matrices_and_all_else_are_learned_each_in_its_way():
