@@ -15,8 +15,6 @@ from training.questions import CELL
 from training.slices import encode_frames
 from training.world import FRAMES, HEIGHT, LATENT_STRIDE, WIDTH, Scene
 
-LATENT_FRAMES = (FRAMES - 1) // LATENT_STRIDE + 1
-
 
 @dataclass(frozen=True)
 class Clip:

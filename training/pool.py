@@ -11,11 +11,11 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from training.captions import caption
-from training.clips import LATENT_FRAMES, Clip, encode_clip
+from training.clips import Clip, encode_clip
 from training.network import LATENT_PIXELS
 from training.questions import CELL
 from training.split import is_held_out, training_scenes
-from training.world import Scene
+from training.world import LATENT_FRAMES, Scene
 
 _UNCONDITIONED = 0.1  # with an empty caption, as guidance will ask
 _BACKWARDS_SHARE = 0.5

@@ -14,6 +14,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from training.network import LATENT_PIXELS, PATCH
+from training.world import LATENT_FRAMES
 
 ASKED = 1  # the block after which it is asked, from 0
 CELL = 8  # pixels a side: of each what share the object covers
@@ -23,7 +24,8 @@ _FAR = 64.0  # pixels
 _PLACE = 0.2  # how much it counts beside the cells
 _NEAR = 0.3
 _OWN = 0.5  # how much a token's own place counts
-_FRAMES = 21  # latent ones, of the longest clip
+# Numbers a token answers with: its cells, how far the object's middle is, and its own place.
+_ANSWERS = (_CELLS[0] * _CELLS[1], 2, 3)
 
 
 class Questions(nn.Module):
@@ -36,7 +38,7 @@ class Questions(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, width),
             nn.SiLU(),
-            nn.Linear(width, _CELLS[0] * _CELLS[1] + 2 + 3),
+            nn.Linear(width, sum(_ANSWERS)),
         )
         self._heard = torch.empty(0)
         transformer.blocks[ASKED].register_forward_hook(self._listen)
@@ -47,7 +49,7 @@ class Questions(nn.Module):
     def error(self, cells: Tensor, middle: Tensor) -> Tensor:
         """``cells`` (clips, frames, height, width) of 0 to 1, ``middle`` (clips, frames, 2) in pixels, x and y."""
         found = self.answer(self._heard)
-        of_cells, of_middle, of_itself = found.split([found.shape[-1] - 5, 2, 3], dim=-1)
+        of_cells, of_middle, of_itself = found.split(_ANSWERS, dim=-1)
         covered = F.binary_cross_entropy_with_logits(of_cells, by_token(cells))
         height, width = (side // cell for side, cell in zip(cells.shape[2:], _CELLS, strict=True))
         place = F.smooth_l1_loss(of_middle, _from_token(middle, height, width), beta=_NEAR)
@@ -64,7 +66,7 @@ def by_token(cells: Tensor) -> Tensor:
 
 def own_places(frames: int, height: int, width: int) -> Tensor:
     """(tokens, 3) of -1 to 1: how far each is from the first frame, the first row and the first column."""
-    lengths = (_FRAMES, height, width)
+    lengths = (LATENT_FRAMES, height, width)
     axes = [
         torch.arange(count) * 2 / (length - 1) - 1
         for count, length in zip((frames, height, width), lengths, strict=True)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 WIDTH, HEIGHT = 224, 128  # pixels
 FRAMES = 81  # at 16 a second, 5 s
 LATENT_STRIDE = 4  # frames that one latent frame becomes
+LATENT_FRAMES = (FRAMES - 1) // LATENT_STRIDE + 1
 
 COLOURS = MappingProxyType(
     {

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training.clips import LATENT_FRAMES, Clip
+from training.clips import Clip
 from training.first_flow import begin_with_noise
 from training.flow_stage import Model, noise_levels
 from training.network import LATENT_CHANNELS
@@ -14,7 +14,7 @@ from training.pool import Normal, backwards, take
 from training.reading import TOKENS_MAX, Reader, count_tokens
 from training.split import is_held_out, training_scenes
 from training.words import new_tokenizer
-from training.world import every_scene
+from training.world import LATENT_FRAMES, every_scene
 
 CHANNELS = LATENT_CHANNELS
 NORMAL = Normal(torch.zeros(CHANNELS), torch.ones(CHANNELS))
