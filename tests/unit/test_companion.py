@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from services.gpu_worker.backends import wan as wan_backend
 from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine.bake import bake
+from services.gpu_worker.engine.companion_files import CompanionFiles
 from services.gpu_worker.engine.demo_network import IMAGE_TO_VIDEO
 from services.gpu_worker.engine.wan import load_wan
 from services.gpu_worker.protocol import Load
@@ -259,5 +260,9 @@ def test_weights_that_are_not_there_at_all_are_said_to_be_unreadable(demo_model_
 
     with pytest.raises(ModelUnavailable, match="files cannot be read"):
         load_wan(
-            demo_model_dir, device="cpu", dtype="auto", how_to_get="", image_to_video_dir=companion
+            demo_model_dir,
+            device="cpu",
+            dtype="auto",
+            how_to_get="",
+            companion=CompanionFiles(companion),
         )

@@ -15,6 +15,7 @@ from PIL import Image
 
 from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine import image_to_video
+from services.gpu_worker.engine.companion_files import CompanionFiles
 from services.gpu_worker.engine.image_to_video import encode_picture
 from services.gpu_worker.engine.wan import load_wan
 from shared.catalog import Size
@@ -105,8 +106,7 @@ def load(demo_model_dir, directories):
                 device="cpu",
                 dtype="auto",
                 how_to_get="",
-                image_to_video_dir=directories(kind),
-                holds_first_frame=kind == HOLDS,
+                companion=CompanionFiles(directories(kind), holds_first_frame=kind == HOLDS),
             )
         return loaded[kind]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.gpu_worker.backends.backend import LoadedModel
+from services.gpu_worker.engine.companion_files import CompanionFiles
 from services.gpu_worker.engine.manifest import (
     WEIGHTS,
     Manifest,
@@ -30,8 +31,13 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
     if order.preset and order.tiny_decoder is None:
         _check_decoder(model, order.preset)
     how_to_get = model.how_to_get(order.preset or model.default_preset)
-    key = f"models.{model.name}.image_to_video"
-    wan = _from_snapshot(model, order, key, warn) if order.snapshot_dir is not None else None
+    companion = CompanionFiles(
+        order.image_to_video_dir,
+        key=f"models.{model.name}.image_to_video",
+        when_asked=order.image_to_video_when_asked,
+        holds_first_frame=model.holds_first_frame,
+    )
+    wan = _from_snapshot(order, companion, warn) if order.snapshot_dir is not None else None
     if wan is None:
         # Here, not above: the weights of a snapshot are read while torch is imported.
         from services.gpu_worker.engine.wan import load_wan  # noqa: PLC0415
@@ -42,10 +48,7 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
             dtype=order.dtype,
             how_to_get=how_to_get,
             tiny_decoder=order.tiny_decoder,
-            image_to_video_dir=order.image_to_video_dir,
-            image_to_video_key=key,
-            image_to_video_when_asked=order.image_to_video_when_asked,
-            holds_first_frame=model.holds_first_frame,
+            companion=companion,
         )
     if order.preset is not None:
         scheduler = model.presets[order.preset].scheduler
@@ -54,7 +57,7 @@ def load(model: Model, order: Load, *, warn: Callable[[str], None]) -> LoadedMod
 
 
 def _from_snapshot(
-    model: Model, order: Load, image_to_video_key: str, warn: Callable[[str], None]
+    order: Load, companion: CompanionFiles, warn: Callable[[str], None]
 ) -> "Wan | None":
     """None, and a warning, when the snapshot is refused."""
     assert order.snapshot_dir is not None  # noqa: S101 - the caller has looked
@@ -71,10 +74,7 @@ def _from_snapshot(
                 device=order.device,
                 dtype=order.dtype,
                 tiny_decoder=order.tiny_decoder,
-                image_to_video_dir=order.image_to_video_dir,
-                image_to_video_key=image_to_video_key,
-                image_to_video_when_asked=order.image_to_video_when_asked,
-                holds_first_frame=model.holds_first_frame,
+                companion=companion,
             )
     except SnapshotRefused as reason:
         warn(f"The snapshot is not used: {reason}. `promptreel bake` makes a new one.")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from services.gpu_worker.backends.backend import Abilities, Frames, Segment, SegmentWatcher
 from services.gpu_worker.engine.checkpoint import Checkpoint
+from services.gpu_worker.engine.companion_files import NO_COMPANION, CompanionFiles
 from services.gpu_worker.engine.device import resolve_device, resolve_dtype
 from services.gpu_worker.engine.fast_path import FastPath
 from services.gpu_worker.engine.manifest import Manifest
@@ -23,8 +24,6 @@ from services.gpu_worker.engine.training import Training, check_training
 from services.gpu_worker.engine.weights_file import WeightsFile
 from shared.catalog import DecoderName
 from shared.errors import InvalidRequest, ModelUnavailable, RenderCrashed
-
-IMAGE_TO_VIDEO_KEY = "models.<name>.image_to_video"
 
 _ASK_ANOTHER_WORKER = "Submit the job anew, or start a worker that is set up for its preset."
 _COLORS = 3
@@ -74,7 +73,7 @@ class Wan:
         frame_stride: int,
         image_to_video: Companion | None = None,
         load_image_to_video: Callable[[], Companion | None] = lambda: None,
-        image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
+        image_to_video_key: str = NO_COMPANION.key,
     ) -> None:
         """Without a companion, one is loaded by the first segment that needs it."""
         self._renderer = renderer
@@ -215,18 +214,12 @@ def load_wan(
     dtype: str,
     how_to_get: str,
     tiny_decoder: Path | None = None,
-    image_to_video_dir: Path | None = None,
-    image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
-    image_to_video_when_asked: bool = False,
-    holds_first_frame: bool = False,
+    companion: CompanionFiles = NO_COMPANION,
 ) -> Wan:
     """Ready to render, by the fast path.
 
     ``tiny_decoder`` names its weights, where it is to be there beside the model's own decoder.
-    ``image_to_video_dir`` names what renders segments that begin with a picture, where any are to
-    be, and ``image_to_video_key`` where in the configuration it is named; with
-    ``image_to_video_when_asked`` it is loaded by the first of them. With ``holds_first_frame`` it may
-    be a text-to-video model, this one itself.
+    ``companion`` names what renders segments that begin with a picture, where any are to be.
 
     ``device`` and ``dtype`` may be "auto". Raises ``ModelUnavailable``, which says how to get the
     model, when a file is missing or broken.
@@ -235,17 +228,7 @@ def load_wan(
     checkpoint = Checkpoint(model_dir, how_to_get=how_to_get)
     number = resolve_dtype(dtype, where)
     model = checkpoint.load(device=where, dtype=number)
-    return _of_model(
-        model,
-        tiny_decoder=tiny_decoder,
-        companion=_CompanionFiles(
-            image_to_video_dir,
-            image_to_video_key,
-            number,
-            image_to_video_when_asked,
-            holds_first_frame,
-        ),
-    )
+    return _of_model(model, number, tiny_decoder=tiny_decoder, companion=companion)
 
 
 def open_snapshot(
@@ -256,10 +239,7 @@ def open_snapshot(
     device: str,
     dtype: str,
     tiny_decoder: Path | None = None,
-    image_to_video_dir: Path | None = None,
-    image_to_video_key: str = IMAGE_TO_VIDEO_KEY,
-    image_to_video_when_asked: bool = False,
-    holds_first_frame: bool = False,
+    companion: CompanionFiles = NO_COMPANION,
 ) -> Wan:
     """Ready to render, by the fast path and what was compiled ahead.
 
@@ -269,47 +249,38 @@ def open_snapshot(
     check_fits(manifest, where, dtype)
     return _of_model(
         load_snapshot(directory, manifest, weights, device=where),
+        resolve_dtype(dtype, where),
         tiny_decoder=tiny_decoder,
-        companion=_CompanionFiles(
-            image_to_video_dir,
-            image_to_video_key,
-            resolve_dtype(dtype, where),
-            image_to_video_when_asked,
-            holds_first_frame,
-        ),
+        companion=companion,
     )
 
 
-@dataclass(frozen=True)
-class _CompanionFiles:
-    directory: Path | None
-    key: str  # of the configuration
-    dtype: torch.dtype
-    when_asked: bool  # most workers never need it
-    holds_first_frame: bool
+def _load_companion(
+    files: CompanionFiles, dtype: torch.dtype, model: WanModel, fast_path: FastPath
+) -> Companion | None:
+    if files.directory is None:
+        return None
+    # Here, not above: a worker without it never waits for diffusers to be imported.
+    from services.gpu_worker.engine.companion import load_image_to_video  # noqa: PLC0415
 
-    def load(self, model: WanModel, fast_path: FastPath) -> Companion | None:
-        if self.directory is None:
-            return None
-        # Here, not above: a worker without it never waits for diffusers to be imported.
-        from services.gpu_worker.engine.companion import load_image_to_video  # noqa: PLC0415
-
-        return load_image_to_video(
-            self.directory,
-            model,
-            fast_path.read,
-            dtype=self.dtype,
-            holds_first_frame=self.holds_first_frame,
-        )
+    return load_image_to_video(
+        files.directory,
+        model,
+        fast_path.read,
+        dtype=dtype,
+        holds_first_frame=files.holds_first_frame,
+    )
 
 
-def _of_model(model: WanModel, *, tiny_decoder: Path | None, companion: _CompanionFiles) -> Wan:
+def _of_model(
+    model: WanModel, dtype: torch.dtype, *, tiny_decoder: Path | None, companion: CompanionFiles
+) -> Wan:
     tiny = None
     if tiny_decoder is not None:
         channels = model.transformer.config.channels
         tiny = load_tiny_decoder(tiny_decoder, device=model.device, latent_channels=channels)
     fast_path = FastPath(model, tiny)
-    load = partial(companion.load, model, fast_path)
+    load = partial(_load_companion, companion, dtype, model, fast_path)
     return Wan(
         fast_path,
         trainings=model.trainings,
