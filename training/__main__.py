@@ -41,7 +41,7 @@ class Plan:
     seed: int = 1
     frames_steps: int = 3000
     motion_steps: int = 700
-    flow_steps: int = 4400
+    flow_steps: int = 6600
     few_steps_steps: int = 300
     clips: int = 3000
     tokens: int = 2400  # of the transformer, a step: more where there is a GPU

@@ -14,6 +14,7 @@ from training.first_flow import begin_with_neighbours, begin_with_noise
 from training.frames_stage import learning_rate
 from training.muon import MuonAndAdamW
 from training.network import TIMES, new_text_encoder, new_transformer, shifted, tokens_of
+from training.place_stage import learn_places
 from training.pool import Batch, Normal, Pool, take
 from training.questions import Questions
 from training.reading import Reader, count_tokens
@@ -42,8 +43,8 @@ class Lengths:
 
 # Colour, shape and background are learned from single frames, which are cheap; long clips come last.
 LENGTHS = (
-    Lengths(0.2, (1, 1, 3)),
-    Lengths(0.4, (1, 3, 5, 9)),
+    Lengths(0.15, (1, 1, 3)),
+    Lengths(0.35, (1, 3, 5, 9)),
     Lengths(1.01, (1, 5, 9, 13, 21, 21)),
 )
 
@@ -55,6 +56,7 @@ class FlowPlan:
     first_clips: int = 300  # encoded before the first step
     steps_per_clip: int = 2  # how often one more is encoded
     words_steps: int = 300  # of the text encoder alone
+    places_steps: int = 150  # of the transformer, from noise alone
     tokens: int = 2400  # a step
 
 
@@ -140,6 +142,15 @@ class FlowTraining:
             self.model.text_encoder,
             seed=self._plan.seed,
             steps=self._plan.words_steps,
+            report=self._report,
+        )
+        learn_places(
+            self.model.transformer,
+            self._attention,
+            self._questions,
+            _new_optimizer(self.model, self._questions),
+            seed=self._plan.seed,
+            steps=self._plan.places_steps,
             report=self._report,
         )
         self.average.load_state_dict(self.model.state_dict())

@@ -48,14 +48,20 @@ class Questions(nn.Module):
 
     def error(self, cells: Tensor, middle: Tensor) -> Tensor:
         """``cells`` (clips, frames, height, width) of 0 to 1, ``middle`` (clips, frames, 2) in pixels, x and y."""
-        found = self.answer(self._heard)
-        of_cells, of_middle, of_itself = found.split(_ANSWERS, dim=-1)
+        of_cells, of_middle, of_itself = self._answers()
         covered = F.binary_cross_entropy_with_logits(of_cells, by_token(cells))
         height, width = (side // cell for side, cell in zip(cells.shape[2:], _CELLS, strict=True))
         place = F.smooth_l1_loss(of_middle, _from_token(middle, height, width), beta=_NEAR)
-        own = own_places(cells.shape[1], height, width).to(found)
-        itself = F.mse_loss(of_itself, own.expand_as(of_itself))
+        itself = _misplaced(of_itself, cells.shape[1], height, width)
         return covered + _PLACE * place + _OWN * itself
+
+    def error_of_places(self, frames: int, height: int, width: int) -> Tensor:
+        """Only of where each token is; of latents of this shape."""
+        _, _, of_itself = self._answers()
+        return _misplaced(of_itself, frames, height // PATCH[1], width // PATCH[2])
+
+    def _answers(self) -> tuple[Tensor, ...]:
+        return self.answer(self._heard).split(_ANSWERS, dim=-1)
 
 
 def by_token(cells: Tensor) -> Tensor:
@@ -72,6 +78,11 @@ def own_places(frames: int, height: int, width: int) -> Tensor:
         for count, length in zip((frames, height, width), lengths, strict=True)
     ]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
+
+
+def _misplaced(found: Tensor, frames: int, height: int, width: int) -> Tensor:
+    own = own_places(frames, height, width).to(found)
+    return F.mse_loss(found, own.expand_as(found))
 
 
 def _from_token(middle: Tensor, height: int, width: int) -> Tensor:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from training.first_flow import begin_with_neighbours
+from training.first_flow import begin_with_neighbours, begin_with_noise
 from training.flow_stage import Balance
 from training.muon import MuonAndAdamW, orthogonal
 from training.network import LATENT_CHANNELS, LATENT_PIXELS, PATCH, new_transformer, tokens_of
+from training.place_stage import learn_places
 from training.questions import CELL, Questions, by_token, own_places
 from training.reading import count_tokens
 from training.world import HEIGHT, WIDTH
@@ -29,6 +30,10 @@ def transformer():
 
 def _latents(frames=FRAMES):
     return torch.zeros(1, LATENT_CHANNELS, frames, ROWS * PATCH[1], COLUMNS * PATCH[2])
+
+
+def _silent(_text):
+    pass
 
 
 @torch.no_grad()
@@ -126,6 +131,30 @@ def test_a_transformer_that_is_asked_learns_where_the_object_is(transformer):
         errors.append(error.item())
 
     assert errors[-1] < 0.25 * errors[0]
+
+
+def test_tokens_of_noise_learn_where_they_are(transformer):
+    begin_with_noise(transformer, torch.Generator().manual_seed(0))
+    begin_with_neighbours(transformer)
+    questions = Questions(transformer)
+    matrices = [weight for weight in transformer.blocks.parameters() if weight.ndim == 2]
+    others = list(questions.parameters())
+    optimizer = MuonAndAdamW(matrices, others, matrix_rate=8e-3, other_rate=3e-3)
+
+    def left(steps):
+        return learn_places(
+            transformer,
+            count_tokens(transformer),
+            questions,
+            optimizer,
+            seed=1,
+            steps=steps,
+            report=_silent,
+            frames=5,
+        )
+
+    before = left(1)
+    assert left(90) < 0.2 * before
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 20, 60), (2, 60, 20)])

@@ -13,7 +13,7 @@ from training.slices import slice_by_slice
 
 CPU = torch.device("cpu")
 STEPS = 3
-TINY = FlowPlan(seed=1, clips=3, first_clips=2, words_steps=2)
+TINY = FlowPlan(seed=1, clips=3, first_clips=2, words_steps=2, places_steps=2)
 
 
 class KilledError(Exception):
