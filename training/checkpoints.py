@@ -1,6 +1,7 @@
-"""Where a stage stands: written whole or not at all, so that a killed training goes on from there."""
+"""A stage's steps, and where it stands: written whole or not at all, so that a killed training goes on from there."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,34 +43,58 @@ class Progress:
         return ", ".join([*parts, f"{self.seconds:.0f} s"])
 
 
-def save_progress(
-    file: Path,
-    progress: Progress,
-    model: nn.Module,
-    optimizer: Optimizer,
-) -> None:
-    state = {
-        "progress": {
-            "step": progress.step,
-            "seconds": progress.seconds,
-            "history": progress.history,
-        },
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    unfinished = file.with_suffix(".part")
-    torch.save(state, unfinished)
-    unfinished.replace(file)
+class Stage:
+    """Goes on where it was stopped; what ``report`` raises stops it, and nothing saved is lost."""
 
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        model: nn.Module,
+        optimizer: Optimizer,
+        report: Callable[[str], None],
+    ) -> None:
+        self._name, self._file = name, directory / f"{name.replace(' ', '_')}.pt"
+        self._model, self._optimizer, self._report = model, optimizer, report
+        self._progress = Progress()
+        self.is_new = not self._file.is_file()
+        if not self.is_new:
+            self._load()
 
-def load_progress(file: Path, model: nn.Module, optimizer: Optimizer) -> Progress | None:
-    """None where nothing has been saved yet."""
-    if not file.is_file():
-        return None
-    state = torch.load(file, weights_only=True, map_location="cpu")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(**state["progress"])
+    @property
+    def step(self) -> int:
+        """How many are done."""
+        return self._progress.step
+
+    def run(self, learn: Callable[[], dict[str, float]], *, steps: int, save_every: int) -> None:
+        """``learn`` does one step and says what it has measured."""
+        progress = self._progress
+        while progress.step < steps:
+            progress.note(**learn())
+            if progress.step % save_every == 0 or progress.step == steps:
+                self._save()
+                self._report(f"{self._name} {progress.step}/{steps} {progress.recent()}")
+
+    def _save(self) -> None:
+        progress = self._progress
+        state = {
+            "progress": {
+                "step": progress.step,
+                "seconds": progress.seconds,
+                "history": progress.history,
+            },
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        unfinished = self._file.with_suffix(".part")
+        torch.save(state, unfinished)
+        unfinished.replace(self._file)
+
+    def _load(self) -> None:
+        state = torch.load(self._file, weights_only=True, map_location="cpu")
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._progress = Progress(**state["progress"])
 
 
 def read_history(file: Path) -> dict[str, list[float]]:

@@ -15,7 +15,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from training.checkpoints import Progress, load_progress, save_progress
+from training.checkpoints import Stage
 from training.flow_stage import FOREGROUND, TOKENS_PER_FRAME, FlowTraining, remember
 from training.frames_stage import learning_rate
 from training.network import FEW_TIMESTEPS, FLOW_SHIFT, GUIDANCE_SCALE, TIMES, shifted, sigma_of
@@ -40,7 +40,7 @@ class _Texts:
 
 
 class FewStepsTraining:
-    """Goes on where it was stopped; what ``report`` raises stops it, and nothing saved is lost."""
+    """Leaves its weights in ``few_steps.pt``; see ``Stage``."""
 
     def __init__(
         self,
@@ -52,13 +52,11 @@ class FewStepsTraining:
         report: Callable[[str], None],
         frames: Sequence[int] = FRAMES,
     ) -> None:
-        self._file, self._seed, self._tokens = directory / "few_steps.pt", seed, tokens
-        self._frames = frames
-        self._report, self._flow, self._device = report, flow, flow.device
+        self._seed, self._tokens, self._frames = seed, tokens, frames
+        self._flow, self._device = flow, flow.device
         self._teacher = flow.average.transformer
         self.model: WanTransformer3DModel = copy.deepcopy(self._teacher).requires_grad_(True)
         self.average: WanTransformer3DModel = copy.deepcopy(self._teacher)
-        self._both = nn.ModuleDict({"model": self.model, "average": self.average})
         self._counts = {each: count_tokens(each) for each in (self._teacher, self.model)}
         self._normal = flow.normal()
         self._reader = Reader(flow.tokenizer, flow.average.text_encoder, self._device)
@@ -66,20 +64,20 @@ class FewStepsTraining:
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=_RATE, weight_decay=0.01, betas=(0.9, 0.98), fused=True
         )
-        self.progress = load_progress(self._file, self._both, self._optimizer) or Progress()
+        both = nn.ModuleDict({"model": self.model, "average": self.average})
+        self._stage = Stage("few steps", directory, both, self._optimizer, report)
 
     def train(self, *, steps: int, save_every: int = 20) -> None:
-        while self.progress.step < steps:
+        def learn() -> dict[str, float]:
             for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate(self.progress.step, steps, _RATE, _WARM_UP)
+                group["lr"] = learning_rate(self._stage.step, steps, _RATE, _WARM_UP)
             level, error = self._learn()
-            self.progress.note(**{"error": error, f"error {FEW_TIMESTEPS[level]}": error})
-            if self.progress.step % save_every == 0 or self.progress.step == steps:
-                save_progress(self._file, self.progress, self._both, self._optimizer)
-                self._report(f"few steps {self.progress.step}/{steps} {self.progress.recent()}")
+            return {"error": error, f"error {FEW_TIMESTEPS[level]}": error}
+
+        self._stage.run(learn, steps=steps, save_every=save_every)
 
     def _learn(self) -> tuple[int, float]:
-        step = self.progress.step
+        step = self._stage.step
         dice = random.Random(f"few steps {self._seed} {step}")
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         batch, level = self._batch(dice), dice.randrange(len(self._sigmas))

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from training.checkpoints import Progress, load_progress, save_progress
+from training.checkpoints import Stage
 from training.first_flow import begin_with_neighbours, begin_with_noise
 from training.frames_stage import learning_rate
 from training.muon import MuonAndAdamW
@@ -99,7 +99,7 @@ class Balance(nn.Module):
 
 
 class FlowTraining:
-    """Goes on where it was stopped; what ``report`` raises stops it, and nothing saved is lost."""
+    """Leaves its weights in ``flow.pt``; see ``Stage``."""
 
     def __init__(
         self,
@@ -110,8 +110,7 @@ class FlowTraining:
         device: torch.device,
         report: Callable[[str], None],
     ) -> None:
-        self._file, self._plan, self.device = directory / "flow.pt", plan, device
-        self._report = report
+        self._plan, self.device, self._report = plan, device, report
         self.tokenizer = new_tokenizer(seed=plan.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
@@ -122,7 +121,7 @@ class FlowTraining:
             torch.manual_seed(plan.seed)
             self._questions = Questions(self.model.transformer).to(device)
         self._balance = Balance().to(device)
-        self._all = nn.ModuleDict(
+        everything = nn.ModuleDict(
             {
                 "model": self.model,
                 "average": self.average,
@@ -134,9 +133,11 @@ class FlowTraining:
         self._attention = count_tokens(self.model.transformer)
         self._reader = Reader(self.tokenizer, self.model.text_encoder, device)
         self.pool = Pool(directory / "clips", vae, size=plan.clips, seed=plan.seed)
-        self.progress = load_progress(self._file, self._all, self._optimizer) or self._begun()
+        self._stage = Stage("flow", directory, everything, self._optimizer, report)
+        if self._stage.is_new:
+            self._begin()
 
-    def _begun(self) -> Progress:
+    def _begin(self) -> None:
         learn_words(
             self._reader,
             self.model.text_encoder,
@@ -154,24 +155,22 @@ class FlowTraining:
             report=self._report,
         )
         self.average.load_state_dict(self.model.state_dict())
-        return Progress()
 
     def normal(self) -> Normal:
         return Normal(*self.pool.statistics(self._plan.first_clips))
 
     def train(self, *, steps: int, save_every: int = 100) -> None:
         normal = self.normal()
-        while self.progress.step < steps:
+
+        def learn() -> dict[str, float]:
             batch = self._batch(steps, normal)
-            error = self._learn(batch, learning_rate(self.progress.step, steps, 1.0, _WARM_UP))
-            frames = batch.latents.shape[2]
-            self.progress.note(**{"error": error, f"error {frames}": error})
-            if self.progress.step % save_every == 0 or self.progress.step == steps:
-                save_progress(self._file, self.progress, self._all, self._optimizer)
-                self._report(f"flow {self.progress.step}/{steps} {self.progress.recent()}")
+            error = self._learn(batch, learning_rate(self._stage.step, steps, 1.0, _WARM_UP))
+            return {"error": error, f"error {batch.latents.shape[2]}": error}
+
+        self._stage.run(learn, steps=steps, save_every=save_every)
 
     def _batch(self, steps: int, normal: Normal) -> Batch:
-        plan, step = self._plan, self.progress.step
+        plan, step = self._plan, self._stage.step
         self.pool.grow(plan.first_clips + step // plan.steps_per_clip)
         dice = random.Random(f"step {plan.seed} {step}")
         frames = dice.choice(next(each.frames for each in LENGTHS if step / steps < each.until))
@@ -179,7 +178,7 @@ class FlowTraining:
         return take(self.pool.clips, frames=frames, count=count, normal=normal, dice=dice)
 
     def _learn(self, batch: Batch, share: float) -> float:
-        generator = torch.Generator().manual_seed(self._plan.seed * 1_000_003 + self.progress.step)
+        generator = torch.Generator().manual_seed(self._plan.seed * 1_000_003 + self._stage.step)
         self._optimizer.zero_grad()
         errors, sigmas = self._errors(batch, generator)
         cells, middle = batch.cells.to(self.device), batch.middle.to(self.device)
@@ -187,7 +186,7 @@ class FlowTraining:
         (self._balance(errors, sigmas) + _ASKING * asked).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step(share)
-        remember(self.average, self.model, step=self.progress.step, keep=_AVERAGE)
+        remember(self.average, self.model, step=self._stage.step, keep=_AVERAGE)
         return errors.mean().item()
 
     def _errors(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:

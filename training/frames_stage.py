@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.checkpoints import Progress, load_progress, save_progress
+from training.checkpoints import Stage
 from training.first_weights import begin_with_colours
 from training.network import new_vae
 from training.pictures import draw_crops
@@ -46,7 +46,7 @@ def train_frames(
     report: Callable[[str], None],
     save_every: int = 100,
 ) -> None:
-    """Goes on where it was stopped; what ``report`` raises stops it, and nothing saved is lost."""
+    """Leaves its weights in ``frames.pt``; see ``Stage``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = new_vae()
@@ -59,10 +59,10 @@ def train_frames(
         betas=(0.9, 0.99),
         fused=True,
     )
-    file = directory / "frames.pt"
-    progress = load_progress(file, vae, optimizer) or Progress()
-    while progress.step < steps:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.step)
+    stage = Stage("frames", directory, vae, optimizer, report)
+
+    def learn() -> dict[str, float]:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
         crops = draw_crops(_BATCH, _SIDE, generator)
         pictures = crops.pictures.to(device, memory_format=torch.channels_last)
         mean = encode_frames(vae, pictures)
@@ -71,13 +71,12 @@ def train_frames(
         error = weighted_error(found, pictures, crops.covered.to(device))
         size = mean.square().mean()
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress.step, steps, _RATE)
+            group["lr"] = learning_rate(stage.step, steps, _RATE)
         optimizer.zero_grad()
         (error + _SMALL * size).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         plain = (found - pictures).abs().mean().item()
-        progress.note(error=error.item(), plain=plain, size=size.item())
-        if progress.step % save_every == 0 or progress.step == steps:
-            save_progress(file, progress, vae, optimizer)
-            report(f"frames {progress.step}/{steps} {progress.recent()}")
+        return {"error": error.item(), "plain": plain, "size": size.item()}
+
+    stage.run(learn, steps=steps, save_every=save_every)

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 from torch.nn import Parameter
 
-from training.checkpoints import Progress, load_progress, save_progress
+from training.checkpoints import Stage
 from training.drawing import coverage, paint
 from training.frames_stage import learning_rate, weighted_error
 from training.paths import behind, objects_of
@@ -38,10 +38,10 @@ def train_motion(
     optimizer = torch.optim.AdamW(
         learned, lr=_RATE, weight_decay=0.0, betas=(0.9, 0.99), fused=True
     )
-    file = directory / "motion.pt"
-    progress = load_progress(file, vae, optimizer) or Progress()
-    while progress.step < steps:
-        dice = random.Random(f"motion {seed} {progress.step}")
+    stage = Stage("motion", directory, vae, optimizer, report)
+
+    def learn() -> dict[str, float]:
+        dice = random.Random(f"motion {seed} {stage.step}")
         crops = [_moving_crop(dice) for _ in range(_BATCH)]
         video = torch.stack([pictures for pictures, _ in crops]).to(vae.device)
         covered = torch.stack([mask for _, mask in crops]).to(vae.device)
@@ -49,21 +49,20 @@ def train_motion(
             seen = video[:, ::LATENT_STRIDE].flatten(0, 1)
             latents = encode_frames(vae, seen.to(memory_format=torch.channels_last))
             latents = latents.unflatten(0, (_BATCH, -1)).transpose(1, 2)
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.step)
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
             noise = torch.randn(latents.shape, generator=generator)
             latents = latents + _NOISE * noise.to(vae.device)
         found = decode_video(vae, latents).transpose(1, 2).flatten(0, 1)
         error = weighted_error(found, video.flatten(0, 1), covered.flatten(0, 1))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(progress.step, steps, _RATE, warm_up=30)
+            group["lr"] = learning_rate(stage.step, steps, _RATE, warm_up=30)
         optimizer.zero_grad()
         error.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
-        progress.note(error=error.item())
-        if progress.step % save_every == 0 or progress.step == steps:
-            save_progress(file, progress, vae, optimizer)
-            report(f"motion {progress.step}/{steps} {progress.recent()}")
+        return {"error": error.item()}
+
+    stage.run(learn, steps=steps, save_every=save_every)
 
 
 def learn_time_only(vae: AutoencoderKLWan) -> list[Parameter]:
