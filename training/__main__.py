@@ -22,6 +22,7 @@ from training.network import new_vae
 from training.package import save_model, whole_vae
 from training.sheets import draw_sheet, load_model
 from training.slices import slice_by_slice
+from training.split import training_scenes
 
 STAGES = ("frames", "motion", "flow", "few_steps")
 PACKAGE = Path("services/gpu_worker/engine/shapes")
@@ -41,9 +42,9 @@ class Plan:
     seed: int = 1
     frames_steps: int = 3000
     motion_steps: int = 700
-    flow_steps: int = 6600
+    flow_steps: int = 4200
     few_steps_steps: int = 300
-    clips: int = 3000
+    clips: int = len(training_scenes())
     tokens: int = 2400  # of the transformer, a step: more where there is a GPU
 
 

@@ -1,6 +1,5 @@
 """Clips as latents. The encoder takes each fourth frame alone, so no other frame is drawn."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,8 +34,8 @@ class Drawn:
     objects: Objects
 
 
-def draw(scene: Scene, frames: Sequence[float], dice: random.Random) -> Drawn:
-    objects = objects_of(scene, frames, dice)
+def draw(scene: Scene, frames: Sequence[float]) -> Drawn:
+    objects = objects_of(scene, frames)
     count = len(frames)
     columns = torch.arange(WIDTH, dtype=torch.float32).expand(count, WIDTH)
     rows = torch.arange(HEIGHT, dtype=torch.float32).expand(count, HEIGHT)
@@ -46,9 +45,9 @@ def draw(scene: Scene, frames: Sequence[float], dice: random.Random) -> Drawn:
 
 
 @torch.no_grad()
-def encode_clip(vae: AutoencoderKLWan, scene: Scene, dice: random.Random) -> Clip:
+def encode_clip(vae: AutoencoderKLWan, scene: Scene) -> Clip:
     """A whole clip of 81 frames; any part of it is a clip of the same motion."""
-    drawn = draw(scene, range(0, FRAMES, LATENT_STRIDE), dice)
+    drawn = draw(scene, range(0, FRAMES, LATENT_STRIDE))
     pictures = drawn.pictures.to(vae.device, memory_format=torch.channels_last)
     mean = encode_frames(vae, pictures).cpu()
     return Clip(

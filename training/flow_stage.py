@@ -43,9 +43,8 @@ class Lengths:
 
 # Colour, shape and background are learned from single frames, which are cheap; long clips come last.
 LENGTHS = (
-    Lengths(0.15, (1, 1, 3)),
-    Lengths(0.35, (1, 3, 5, 9)),
-    Lengths(1.01, (1, 5, 9, 13, 21, 21)),
+    Lengths(0.1, (1, 1, 3, 21)),
+    Lengths(1.01, (1, 5, 9, 13, 21, 21, 21)),
 )
 
 
@@ -56,7 +55,7 @@ class FlowPlan:
     first_clips: int = 300  # encoded before the first step
     steps_per_clip: int = 2  # how often one more is encoded
     words_steps: int = 300  # of the text encoder alone
-    places_steps: int = 150  # of the transformer, from noise alone
+    places_steps: int = 200  # of the transformer, from noise alone
     tokens: int = 2400  # a step
 
 

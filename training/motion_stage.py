@@ -98,7 +98,7 @@ def _moving_crop(dice: random.Random) -> tuple[Tensor, Tensor]:
     scene = dice.choice(training_scenes())
     count = (_LATENT_FRAMES - 1) * LATENT_STRIDE + 1
     first = dice.randrange(0, FRAMES - count + 1)
-    objects = objects_of(scene, range(first, first + count), dice)
+    objects = objects_of(scene, range(first, first + count))
     middle = count // 2
     reach = 0.5 * _SIDE
     left = float(objects.x[middle]) - reach + dice.uniform(-reach, reach)

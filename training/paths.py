@@ -1,7 +1,6 @@
 """Where an object is in each frame. Speeds are fixed: a longer clip shows more of the same motion."""
 
 import math
-import random
 from collections.abc import Sequence
 
 import torch
@@ -10,8 +9,8 @@ from training.drawing import Objects
 from training.pictures import palette
 from training.world import BACKGROUNDS, COLOURS, FRAMES, HEIGHT, SHAPES, WIDTH, Scene
 
-# Pixels. An object has few places, and none overlap: else a model that is not sure stretches from one to the other.
-_PLACES_ACROSS = (48, 112, 176)
+# Pixels. An object is in the middle, or on its way through it: that a clip may be in one of several places has
+# to be agreed on by all of its frames, and the small model is slow to learn that.
 _RADIUS = 30.0
 _ACROSS = 1.6  # pixels a frame
 _DOWN = 0.5
@@ -21,12 +20,11 @@ _SMALL, _GROWTH = 14.0, 2.5  # the radius that growing begins with; times, in a 
 _SIGN = {"left": -1, "right": 1, "up": -1, "down": 1}
 
 
-def objects_of(scene: Scene, frames: Sequence[float], dice: random.Random) -> Objects:
-    """The object at these times of a clip of 81 frames; the dice choose where."""
+def objects_of(scene: Scene, frames: Sequence[float]) -> Objects:
+    """The object at these times of a clip of 81 frames."""
     time = torch.tensor(list(frames), dtype=torch.float32)
     last = FRAMES - 1
-    grows = scene.motion in {"grow", "shrink"}
-    x = torch.full_like(time, WIDTH / 2 if grows else dice.choice(_PLACES_ACROSS))
+    x = torch.full_like(time, WIDTH / 2)
     y = torch.full_like(time, HEIGHT / 2)
     radius = torch.full_like(time, _RADIUS)
     angle = torch.zeros_like(time)

@@ -15,13 +15,13 @@ from training.clips import Clip, encode_clip
 from training.network import LATENT_PIXELS
 from training.questions import CELL
 from training.split import is_held_out, training_scenes
-from training.world import LATENT_FRAMES, Scene
+from training.world import LATENT_FRAMES
 
 _UNCONDITIONED = 0.1  # with an empty caption, as guidance will ask
 _BACKWARDS_SHARE = 0.5
 # Where nothing else is said a clip shows a motion from its beginning. A segment that goes on from a picture
 # finds itself anywhere in it.
-_FROM_THE_BEGINNING = 0.75
+_FROM_THE_BEGINNING = 0.9
 _BACKWARDS = {"left": "right", "up": "down", "grow": "shrink"}
 _BACKWARDS |= {after: before for before, after in _BACKWARDS.items()}
 
@@ -30,14 +30,15 @@ class Pool:
     """Clips encoded so far. More come while the training goes on."""
 
     def __init__(self, directory: Path, vae: AutoencoderKLWan, *, size: int, seed: int) -> None:
-        self._directory, self._vae, self._size, self._seed = directory, vae, size, seed
-        self._scenes = training_scenes()
+        scenes = training_scenes()
+        self._directory, self._vae = directory, vae
+        self._scenes = random.Random(f"order {seed}").sample(scenes, min(size, len(scenes)))
         self.clips: list[Clip] = []
         directory.mkdir(parents=True, exist_ok=True)
 
     def grow(self, count: int) -> None:
         """There are so many afterwards, if the pool is that large."""
-        for number in range(len(self.clips), min(count, self._size)):
+        for number in range(len(self.clips), min(count, len(self._scenes))):
             self.clips.append(self._load(number) or self._encode(number))
 
     def statistics(self, count: int) -> tuple[Tensor, Tensor]:
@@ -51,12 +52,6 @@ class Pool:
         values = values.transpose(0, 1).flatten(1)
         return values.mean(1), values.std(1).sqrt()
 
-    def _scene(self, number: int) -> Scene:
-        """All scenes in turn, in another order each time."""
-        turn, index = divmod(number, len(self._scenes))
-        order = random.Random(f"order {self._seed} {turn}")
-        return order.sample(self._scenes, len(self._scenes))[index]
-
     def _file(self, number: int) -> Path:
         return self._directory / f"{number:05}.pt"
 
@@ -64,11 +59,10 @@ class Pool:
         if not self._file(number).is_file():
             return None
         latents, cells, middle = torch.load(self._file(number), weights_only=True)
-        return Clip(self._scene(number), latents, cells, middle)
+        return Clip(self._scenes[number], latents, cells, middle)
 
     def _encode(self, number: int) -> Clip:
-        dice = random.Random(f"clip {self._seed} {number}")
-        clip = encode_clip(self._vae, self._scene(number), dice)
+        clip = encode_clip(self._vae, self._scenes[number])
         unfinished = self._file(number).with_suffix(".part")
         torch.save((clip.latents.clone(), clip.cells.clone(), clip.middle), unfinished)
         unfinished.replace(self._file(number))

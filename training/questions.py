@@ -23,7 +23,7 @@ _CELLS = tuple(side // CELL for side in _TOKEN)
 _FAR = 64.0  # pixels
 _PLACE = 0.2  # how much it counts beside the cells
 _NEAR = 0.3
-_OWN = 0.5  # how much a token's own place counts
+_OWN = 2.0  # how much a token's own place counts
 # Numbers a token answers with: its cells, how far the object's middle is, and its own place.
 _ANSWERS = (_CELLS[0] * _CELLS[1], 2, 3)
 
