@@ -14,7 +14,7 @@ from shared.errors import InvalidRequest
 TOPIC_GPU = "render-gpu"
 TOPIC_REMOTE = "render-remote"
 
-PACKAGED = "services.gpu_worker.engine"  # the package whose data small weights are
+PACKAGED = "services/gpu_worker/engine"  # beside ``shared``: small weights are its data
 
 _FRAME_STRIDE = 4  # of Wan: frames that one latent frame becomes
 
@@ -81,8 +81,8 @@ class Model:
         checkpoint = self.presets[preset].checkpoint
         if self.packaged is not None:
             return (
-                "Run `python -m training` where Promptreel's sources are, or name a copy as "
-                f"models.{self.name}.dir in the configuration."
+                "It comes with Promptreel: install that anew, run `python -m training` where its "
+                f"sources are, or name a copy as models.{self.name}.dir in the configuration."
             )
         if checkpoint is None:
             return "Run `promptreel make-demo-model`."
@@ -248,7 +248,7 @@ _DEMO_PRESETS = MappingProxyType(
 _SHAPES_REFERENCE = Preset(
     description="every step guided, as the real reference, but fewer of them",
     steps=20,
-    guidance_scale=4.0,
+    guidance_scale=2.0,
     guided_steps=20,
     flow_shift=3.0,
     checkpoint=None,

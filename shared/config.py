@@ -5,7 +5,6 @@ Relative paths are relative to the file. Every key is documented once, in ``conf
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -40,6 +39,9 @@ from shared.errors import ConfigurationError, InvalidRequest
 
 # Where a configuration is looked for when none is named, from the working directory.
 DEFAULT_FILES = (Path("config/promptreel.yaml"), Path("promptreel.yaml"))
+
+# Not asked of ``importlib``: an API's image has no worker to import.
+_INSTALLED = Path(__file__).parents[1]
 
 # Veo draws no stills.
 _VEOS_PAINTER = "gemini-2.5-flash-image"
@@ -149,8 +151,7 @@ class Config(Section):
     def dir_of(self, name: str) -> Path:
         """Where a model's files are: where the section ``models`` says, else among our own."""
         directory = self._files_of(name).dir
-        own = resources.files(PACKAGED) / (find_model(name).packaged or name)
-        return directory or Path(str(own))
+        return directory or _INSTALLED / PACKAGED / (find_model(name).packaged or name)
 
     @property
     def snapshot_dir(self) -> Path | None:
