@@ -11,6 +11,7 @@ by chance is told, too.
 import argparse
 import json
 import math
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,6 +25,8 @@ from rich.table import Table
 from shared.catalog import find_model
 from shared.config import load_config
 from shared.job import RenderRequest
+
+sys.path.append(str(Path(__file__).parents[1]))  # what trains is not installed
 from training.captions import prompt
 from training.judge import Seen, look_at
 from training.split import held_out_scenes
@@ -119,7 +122,7 @@ def evaluate(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=120)
-    parser.add_argument("--frames", type=int, default=33)
+    parser.add_argument("--frames", type=int, default=81)
     parser.add_argument("--preset", action="append", dest="presets")
     parser.add_argument("--model-dir", type=Path)
     parser.add_argument("--dry", action="store_true", help="write no results")

@@ -88,7 +88,7 @@ class Limits(Section):
 
 
 class RenderDefaults(Section):
-    model: str = "wan2.1-demo"
+    model: str = "wan2.1-shapes"
     preset: str = "reference"
     duration_seconds: Count = 5
     resolution: str = "480p"

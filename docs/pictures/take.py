@@ -1,4 +1,4 @@
-"""Takes the pictures of the README: `promptreel watch` while a job renders, and /docs.
+"""Takes the pictures of the README: what the demo shows, `promptreel watch` while a job renders, and /docs.
 
     python docs/pictures/take.py [FOLDER]
 
@@ -27,7 +27,8 @@ from PIL import Image
 from pyte.screens import Char
 
 PROMPTREEL = Path(sys.executable).with_name("promptreel")
-PROMPT = "a red circle moving left on navy"
+PROMPT = "a red circle moving left on a navy background"
+SEED = 1
 COLUMNS, ROWS = 108, 17
 # Of the page below: with the font's 8.43 pixels a character.
 WIDTH_PIXELS, FRAME_PIXELS, LINE_PIXELS = 1010, 114, 20.3
@@ -66,6 +67,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         with running(place) as url:
+            take_contact_sheet(place, folder / "demo.jpg")
             text = as_html(watched(place))
             page = place / "terminal.html"
             page.write_text(PAGE.format(text=text))
@@ -76,17 +78,11 @@ def main(folder: Path) -> None:
 
 @contextmanager
 def running(place: Path) -> Iterator[str]:
-    """`promptreel up` with the demo model, ready to render."""
+    """`promptreel up`, ready to render what the demo renders."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    model = {"dir": "model", "image_to_video": "model/image-to-video"}
-    config = {
-        "data_dir": "state",
-        "server": {"port": port},
-        "render": {"model": "wan2.1-demo"},
-        "models": {"wan2.1-demo": model},
-    }
+    config = {"data_dir": "state", "server": {"port": port}, "render": {"seed": SEED}}
     (place / "promptreel.yaml").write_text(yaml.safe_dump(config))
     url = f"http://127.0.0.1:{port}"
     with (place / "up.log").open("wb") as log:
@@ -108,6 +104,14 @@ def is_ready(url: str) -> bool:
         return bool(httpx.get(f"{url}/health").json()["model_loaded"])
     except httpx.HTTPError:
         return False
+
+
+def take_contact_sheet(place: Path, picture: Path) -> None:
+    for arguments in (
+        ["submit", PROMPT, "--wait"],
+        ["fetch", "last", "--kind", "spritesheet", "--out", str(picture.absolute())],
+    ):
+        subprocess.run([PROMPTREEL, *arguments], cwd=place, check=True)
 
 
 def watched(place: Path) -> pyte.Screen:

@@ -88,7 +88,8 @@ def test_without_a_file_the_users_own_data_folder_is_used():
     config = load_config(None)
     assert config.data_dir.is_absolute()
     assert "promptreel" in config.data_dir.parts
-    assert config.model_dir.is_relative_to(config.data_dir.parent)
+    assert config.dir_of("wan2.1-demo").is_relative_to(config.data_dir.parent)
+    assert (config.model_dir / "model_index.json").is_file()
 
 
 def test_an_empty_file_means_the_defaults(write):
@@ -139,7 +140,7 @@ def test_a_limit_that_is_null_is_none(write):
         (
             "render: {preset: best}",
             "",
-            "render.preset: wan2.1-demo offers balanced, fast, reference",
+            "render.preset: wan2.1-shapes offers balanced, fast, reference",
         ),
         (
             "render: {model: wan2.1, preset: preview}",
@@ -166,7 +167,7 @@ def test_a_limit_that_is_null_is_none(write):
         ("render: {frames: 80}", "", "render.frames: give a multiple of 4, plus one, of 81"),
         ("render: {frames: 85}", "", "render.frames: give a multiple of 4, plus one, of 81"),
         ("render: {steps: 0}", "render.steps", "greater than 0"),
-        ("render: {preset: fast, steps: 8}", "", "render.steps: the preset fast was made for 3"),
+        ("render: {preset: fast, steps: 8}", "", "render.steps: the preset fast was made for 4"),
         ("render: {preset: fast, guidance_scale: 5}", "", "render.guidance_scale: the preset fast"),
         ("render: {guidance_scale: 0.5}", "render.guidance_scale", "greater than or equal to 1"),
         ("default_backend: sora", "default_backend", "'wan2.1' or 'veo3'"),
@@ -196,7 +197,7 @@ def test_a_limit_that_is_null_is_none(write):
             "render.preset: fast renders single clips only; generation_mode chaining needs",
         ),
         (
-            "{generation_mode: keyframe, models: {wan2.1-demo: {dir: m}}}",
+            "{generation_mode: keyframe, render: {model: wan2.1-demo}, models: {wan2.1-demo: {dir: m}}}",
             "",
             "models.wan2.1-demo.image_to_video: generation_mode keyframe needs a model",
         ),
@@ -206,8 +207,8 @@ def test_a_limit_that_is_null_is_none(write):
         ("vertex: {max_retries: -1}", "vertex.max_retries", "greater than or equal to 0"),
         ("vertex: {poll_seconds: 0}", "vertex.poll_seconds", "greater than 0"),
         ("worker: {backend: tpu}", "worker.backend", "'wan2.1' or 'veo3'"),
-        ("models: {}", "", "add wan2.1-demo.dir"),
-        ("models: {wan2.1-demo: {}}", "", "add wan2.1-demo.dir"),
+        ("{models: {}, render: {model: wan2.1-demo}}", "", "add wan2.1-demo.dir"),
+        ("{models: {wan2.1-demo: {}}, render: {model: wan2.1-demo}}", "", "add wan2.1-demo.dir"),
         ("worker: {lease_seconds: -5}", "worker.lease_seconds", "greater than 0"),
         ("worker: {lease_seconds: .inf}", "worker.lease_seconds", "less than or equal"),
         ("worker: {lease_seconds: .nan}", "worker.lease_seconds", ""),
@@ -275,7 +276,7 @@ def test_the_longest_times_allowed_are_still_dates(write):
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path, write, monkeypatch):
-    file = write("data_dir: ../data\nmodels: {wan2.1-demo: {dir: m}}\nserver: {key_file: k.json}")
+    file = write("data_dir: ../data\nmodels: {wan2.1-shapes: {dir: m}}\nserver: {key_file: k.json}")
     monkeypatch.chdir("/")
     config = load_config(file)
     assert config.data_dir == tmp_path.parent / "data"
@@ -382,7 +383,7 @@ vertex: {project: my-project}
 
 
 @pytest.mark.parametrize(
-    ("backend", "model"), [("wan2.1", "wan2.1-demo"), ("veo3", "veo3")], ids=["wan2.1", "veo3"]
+    ("backend", "model"), [("wan2.1", "wan2.1-shapes"), ("veo3", "veo3")], ids=["wan2.1", "veo3"]
 )
 def test_the_backend_is_switched_by_one_line(write, backend, model):
     config = load_config(write(f"default_backend: {backend}\n{LONG}"))
@@ -393,7 +394,7 @@ def test_the_backend_is_switched_by_one_line(write, backend, model):
 def test_a_worker_may_have_another_backend_than_the_default(write):
     text = "fallback_backend: veo3\nworker: {backend: veo3}\nvertex: {project: my-project}"
     config = load_config(write(text))
-    assert (config.model_name, config.worker_model) == ("wan2.1-demo", "veo3")
+    assert (config.model_name, config.worker_model) == ("wan2.1-shapes", "veo3")
     assert config.backends == ("wan2.1", "veo3")
 
 
@@ -417,7 +418,7 @@ def test_who_draws_the_keyframes_is_gemini_where_the_video_model_cannot(write):
 
 def test_what_begins_with_a_picture_is_loaded_only_for_long_videos(tmp_path, write):
     assert load_config(write("")).image_to_video_dir is None
-    models = "models: {wan2.1-demo: {dir: m, image_to_video: i}}\ngeneration_mode: chaining"
+    models = "models: {wan2.1-shapes: {dir: m, image_to_video: i}}\ngeneration_mode: chaining"
     assert load_config(write(models)).image_to_video_dir == tmp_path / "i"
 
 

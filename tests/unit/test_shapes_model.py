@@ -1,6 +1,7 @@
 """The small model as its training saves it: small, whole, and rendered as diffusers renders it.
 
-Its weights are random here: what training makes of them is measured by ``benchmarks/obedience.py``.
+Its weights are random here: what training makes of them is in ``tests/journey/test_obedience.py``, and measured
+by ``benchmarks/obedience.py``.
 """
 
 import shutil
@@ -14,6 +15,7 @@ from services.gpu_worker.backends.backend import Segment
 from services.gpu_worker.engine.reference import load_reference
 from services.gpu_worker.engine.wan import load_wan
 from shared.catalog import find_model
+from shared.config import Config
 from shared.errors import ModelUnavailable
 from training.first_weights import begin_with_colours
 from training.flow_stage import Model
@@ -103,8 +105,10 @@ def _segment(prompt, **changes):
     return Segment(prompt=prompt, **(settings | changes))
 
 
-def test_all_of_it_is_small_and_in_half_precision(directory):
-    files = [file for file in directory.rglob("*") if file.is_file()]
+@pytest.mark.parametrize("packaged", [False, True], ids=["random weights", "as it is packaged"])
+def test_all_of_it_is_small_and_in_half_precision(directory, packaged):
+    folder = Config().dir_of(MODEL.name) if packaged else directory
+    files = [file for file in folder.rglob("*") if file.is_file()]
 
     assert sum(file.stat().st_size for file in files) < LARGEST_BYTES
     weights = [file for file in files if file.suffix == ".safetensors"]
