@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from services.gpu_worker.backends.backend import Segment
+from services.gpu_worker.engine.companion_files import CompanionFiles
 from services.gpu_worker.engine.demo_network import IMAGE_TO_VIDEO
 from services.gpu_worker.engine.image_to_video import encode_picture
 from services.gpu_worker.engine.wan import load_wan
@@ -29,7 +30,7 @@ def wan(demo_model_dir):
         device="cpu",
         dtype="auto",
         how_to_get="",
-        image_to_video_dir=demo_model_dir / IMAGE_TO_VIDEO,
+        companion=CompanionFiles(demo_model_dir / IMAGE_TO_VIDEO),
     )
 
 
