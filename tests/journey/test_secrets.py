@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import secrets
+import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -242,12 +243,14 @@ def _have_pictures_made(told, client, replicate, installation):
 
 
 def _wait_for_picture(told, client, generation_id):
-    for _ in range(200):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         seen = client.get(f"/api/v1/generations/{generation_id}").json()
         if seen["status"] in {"succeeded", "failed", "canceled"}:
             # The owner's own prompt is his to read; an error is to quote nobody.
             told.sinks["errors"].append(json.dumps(seen.get("error")))
             return
+        time.sleep(0.1)
     raise AssertionError(seen)
 
 
