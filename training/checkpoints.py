@@ -97,6 +97,11 @@ class Stage:
         self._progress = Progress(**state["progress"])
 
 
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """A step's own chances: the same whether the training was stopped before it or not."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
 def read_history(file: Path) -> dict[str, list[float]]:
     """What a stage has measured at each step."""
     history: dict[str, list[float]] = torch.load(file, weights_only=True, map_location="cpu")[

@@ -15,7 +15,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from training.checkpoints import Stage
+from training.checkpoints import Stage, generator_of
 from training.flow_stage import FOREGROUND, TOKENS_PER_FRAME, FlowTraining, remember
 from training.frames_stage import learning_rate
 from training.network import FEW_TIMESTEPS, FLOW_SHIFT, GUIDANCE_SCALE, TIMES, shifted, sigma_of
@@ -79,7 +79,7 @@ class FewStepsTraining:
     def _learn(self) -> tuple[int, float]:
         step = self._stage.step
         dice = random.Random(f"few steps {self._seed} {step}")
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
+        generator = generator_of(self._seed, step)
         batch, level = self._batch(dice), dice.randrange(len(self._sigmas))
         own_work = dice.random() < _OWN_WORK
         with torch.no_grad():

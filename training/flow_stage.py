@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from training.checkpoints import Stage
+from training.checkpoints import Stage, generator_of
 from training.first_flow import begin_with_neighbours, begin_with_noise
 from training.frames_stage import learning_rate
 from training.muon import MuonAndAdamW
@@ -177,7 +177,7 @@ class FlowTraining:
         return take(self.pool.clips, frames=frames, count=count, normal=normal, dice=dice)
 
     def _learn(self, batch: Batch, share: float) -> float:
-        generator = torch.Generator().manual_seed(self._plan.seed * 1_000_003 + self._stage.step)
+        generator = generator_of(self._plan.seed, self._stage.step)
         self._optimizer.zero_grad()
         errors, sigmas = self._errors(batch, generator)
         cells, middle = batch.cells.to(self.device), batch.middle.to(self.device)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.checkpoints import Stage
+from training.checkpoints import Stage, generator_of
 from training.first_weights import begin_with_colours
 from training.network import new_vae
 from training.pictures import draw_crops
@@ -62,7 +62,7 @@ def train_frames(
     stage = Stage("frames", directory, vae, optimizer, report)
 
     def learn() -> dict[str, float]:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
+        generator = generator_of(seed, stage.step)
         crops = draw_crops(_BATCH, _SIDE, generator)
         pictures = crops.pictures.to(device, memory_format=torch.channels_last)
         mean = encode_frames(vae, pictures)

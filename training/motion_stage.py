@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 from torch.nn import Parameter
 
-from training.checkpoints import Stage
+from training.checkpoints import Stage, generator_of
 from training.drawing import coverage, paint
 from training.frames_stage import learning_rate, weighted_error
 from training.paths import behind, objects_of
@@ -49,7 +49,7 @@ def train_motion(
             seen = video[:, ::LATENT_STRIDE].flatten(0, 1)
             latents = encode_frames(vae, seen.to(memory_format=torch.channels_last))
             latents = latents.unflatten(0, (_BATCH, -1)).transpose(1, 2)
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + stage.step)
+            generator = generator_of(seed, stage.step)
             noise = torch.randn(latents.shape, generator=generator)
             latents = latents + _NOISE * noise.to(vae.device)
         found = decode_video(vae, latents).transpose(1, 2).flatten(0, 1)

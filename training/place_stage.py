@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from diffusers import WanTransformer3DModel
 
+from training.checkpoints import generator_of
 from training.muon import MuonAndAdamW
 from training.network import LATENT_CHANNELS, LATENT_PIXELS, TEXT_WIDTH, TIMES
 from training.questions import Questions
@@ -39,7 +40,7 @@ def learn_places(
     nothing = torch.zeros(_BATCH, 1, TEXT_WIDTH, device=device)
     left = 0.0
     for step in range(steps):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        generator = generator_of(seed, step)
         noise = torch.randn(_BATCH, LATENT_CHANNELS, frames, *_LATENTS, generator=generator)
         transformer(noise.to(device), times, nothing, return_dict=False)
         error = questions.error_of_places(frames, *_LATENTS)
