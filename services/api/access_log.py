@@ -2,13 +2,12 @@
 
 import re
 import time
-import uuid
 
 import structlog
 from flask import Flask, Response, g, request
 
 from services.api.context import api
-from shared.telemetry import Span, Traces, redact_text, trace_id
+from shared.telemetry import Span, Traces, new_id, redact_text, trace_id
 
 log = structlog.get_logger("promptreel.http")
 
@@ -30,7 +29,7 @@ def _begin() -> None:
     given = request.headers.get("X-Request-ID", "")
     # One that looks like a key is not repeated, neither here nor to the caller.
     usable = _REQUEST_ID.fullmatch(given) and redact_text(given) == given
-    g.request_id = given if usable else uuid.uuid4().hex
+    g.request_id = given if usable else new_id(128)
     g.span = _begun_span()
     g.traceparent = g.span.traceparent
     g.began = time.monotonic()

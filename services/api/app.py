@@ -21,6 +21,7 @@ from services.api.incoming import incoming_bodies
 from services.api.keys.ring import KeyRing
 from services.api.limits import StrictJson, check_body, forget_body
 from services.api.outgoing import outgoing_files
+from services.api.paces import Paces
 from services.api.rates import Rates
 from services.api.routes import (
     documentation,
@@ -90,6 +91,7 @@ def create_app(wiring: Wiring, keys: KeyRing) -> OpenAPI:
         keys=keys,
         rates=Rates(config.limits),
         waiting_room=_waiting_room(wiring),
+        paces=Paces(wiring.store, now=wiring.lifecycle.now),
         incoming=incoming_bodies(config.server.threads),
         outgoing=outgoing_files(config.server.threads),
         decoding=threading.Semaphore(_PICTURES_AT_ONCE),

@@ -8,6 +8,7 @@ from flask import current_app, g
 from services.api.incoming import IncomingBodies
 from services.api.keys.ring import KeyRing
 from services.api.outgoing import OutgoingFiles
+from services.api.paces import Paces
 from services.api.rates import Rates
 from services.api.waiting import WaitingRoom
 from shared.wiring import Wiring
@@ -23,6 +24,7 @@ class Api:
     keys: KeyRing
     rates: Rates
     waiting_room: WaitingRoom
+    paces: Paces
     incoming: IncomingBodies
     outgoing: OutgoingFiles
     # Held while a caller's picture is decoded: one may take a hundred megabytes.

@@ -7,7 +7,6 @@ from datetime import datetime
 
 from services.api.context import api
 from services.api.links import expiry_of
-from shared.admission import PACE_WINDOW
 from shared.estimates import cost_usd, queue_position, seconds_left
 from shared.job import Job, JobStatus
 from shared.schemas import JobDetails, JobFailure, JobView
@@ -28,20 +27,19 @@ def details_of(job: Job) -> JobDetails:
 def all_details_of(jobs: Sequence[Job]) -> list[JobDetails]:
     """In their order. What is counted for them is counted once a model, not once a job."""
     now = api().wiring.lifecycle.now()
-    counted = _counted([job for job in jobs if job.status is JobStatus.QUEUED], now=now)
+    counted = _counted([job for job in jobs if job.status is JobStatus.QUEUED])
     return [_details(job, counted.get(job.id, _Counted()), now=now) for job in jobs]
 
 
-def _counted(queued: Sequence[Job], *, now: datetime) -> Mapping[str, _Counted]:
+def _counted(queued: Sequence[Job]) -> Mapping[str, _Counted]:
     """By the id of the job."""
-    store = api().wiring.store
     by_model: dict[str, list[Job]] = defaultdict(list)
     for job in queued:
         by_model[job.request.model].append(job)
     found: dict[str, _Counted] = {}
     for model, jobs in by_model.items():
-        ended = store.ended_since(now - PACE_WINDOW, model=model)
-        before = store.queued_before(model, [job.created_at for job in jobs])
+        before = api().wiring.store.queued_before(model, [job.created_at for job in jobs])
+        ended = api().paces.ended(model)
         found |= {job.id: _Counted(count, ended) for job, count in zip(jobs, before, strict=True)}
     return found
 

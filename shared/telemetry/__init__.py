@@ -8,7 +8,7 @@ from shared.telemetry.configured_traces import traces_of
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.redaction import hash_prompt, redact, redact_text
-from shared.telemetry.trace_context import continue_trace, trace_id
+from shared.telemetry.trace_context import continue_trace, new_id, trace_id
 from shared.telemetry.traces import Attributes, Span, Traces
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "configure_logging",
     "continue_trace",
     "hash_prompt",
+    "new_id",
     "redact",
     "redact_text",
     "trace_id",

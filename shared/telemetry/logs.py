@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TextIO
 
@@ -39,25 +40,28 @@ def configure_logging(
         structlog.processors.format_exc_info,
         redact,
     ]
-    structlog.configure(
-        processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if log_format == "json":
-        last += [partial(_as_cloud_logging_reads_it, project), structlog.processors.JSONRenderer()]
+        cloud = partial(_as_cloud_logging_reads_it, project)
+        render: list[Processor] = [cloud, structlog.processors.JSONRenderer()]
     else:
-        last.append(
+        render = [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,  # it is text by then
             )
-        )
-    handler = logging.StreamHandler(stream or sys.stderr)
+        ]
+    stream = stream or sys.stderr
+    # Ours do not take the way through `logging`: it makes two records of each line.
+    structlog.configure(
+        processors=[*before, *render],
+        logger_factory=lambda *_name: _Lines(stream),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=last)
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[strip, *render])
     )
     root = logging.getLogger()
     root.handlers = [handler]
@@ -65,6 +69,21 @@ def configure_logging(
     # They tell of every request at INFO, with its whole URL.
     for chatty in ("httpx", "httpcore", "werkzeug", "_granian"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Where our rendered lines are written, each by one call: those of several threads do not mix."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        # As in `logging`: that nobody can read a line is no reason for what it tells of to fail.
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    warning = error = critical = info
 
 
 def _as_cloud_logging_reads_it(

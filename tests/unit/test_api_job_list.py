@@ -6,6 +6,7 @@ import pytest
 from services.api.app import create_app
 from services.api.keys.ring import KeyRing
 from services.api.keys.sources import KeyFile
+from services.api.paces import Paces
 from shared.errors import PromptRefused, StoreUnavailable
 from shared.job import JobStatus, Phase
 from shared.prices import L4_PRICE
@@ -152,6 +153,7 @@ def test_who_waits_is_told_by_the_pace_of_the_last_ten_minutes(api):
     assert listed(api)["data"][0]["estimated_seconds_left"] is None
     for _ in range(2):
         api.worker.render_next()
+    api.clock.advance(1)  # the pace is measured once a second
     estimates = [job["estimated_seconds_left"] for job in listed(api, order="asc")["data"]]
     assert estimates == [None, None, 300, 600]
     api.clock.advance(601)
@@ -201,5 +203,24 @@ def test_a_page_asks_the_store_no_oftener_than_a_job_does(api):
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {api.key}"
     client.get("/v1/jobs")  # notes that the key is used, now and then
     asked.clear()
+    api.clock.advance(1)
     assert len(client.get("/v1/jobs").json["data"]) == 7
     assert asked == {"list": 1, "queued_before": 1, "ended_since": 1}
+
+
+def test_the_pace_is_counted_once_a_second_however_many_ask(api):
+    submit(api, 2)
+    asked = []
+
+    class Counting:
+        def __getattr__(self, name):
+            asked.append(name)
+            return getattr(api.wiring.store, name)
+
+    paces = Paces(Counting(), now=api.clock)
+    assert [paces.ended("wan2.1-demo") for _ in range(3)] == [0, 0, 0]
+    api.worker.render_next()
+    assert (paces.ended("wan2.1-demo"), len(asked)) == (0, 1)
+    api.clock.advance(1)
+    assert (paces.ended("wan2.1-demo"), len(asked)) == (1, 2)
+    assert (paces.ended("veo-3"), len(asked)) == (0, 3)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from shared import job_events as job_events_module
 from shared import lifecycle as lifecycle_module
 from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.signing_keys import SigningSecrets
@@ -831,7 +832,8 @@ def log_lines(monkeypatch) -> Iterator[Callable[[], list[dict]]]:
     root.handlers, root.level = handlers, level
     structlog.reset_defaults()
     # A logger remembers the configuration of its first line.
-    vars(lifecycle_module.log).pop("bind", None)
+    for log in (lifecycle_module.log, job_events_module.log):
+        vars(log).pop("bind", None)
 
 
 def test_the_log_tells_a_jobs_whole_life_and_never_its_prompt(house, log_lines):

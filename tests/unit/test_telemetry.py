@@ -1,10 +1,12 @@
 """What a log line looks like, and what it never holds."""
 
+import errno
 import io
 import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import structlog
@@ -90,6 +92,27 @@ def test_a_librarys_line_looks_like_ours(lines):
     logging.getLogger("some.library").error("broken %s", "pipe")
     (line,) = lines()
     assert (line["severity"], line["message"], line["service"]) == ("ERROR", "broken pipe", "api")
+
+
+@pytest.mark.usefixtures("stderr")
+def test_a_line_that_cannot_be_written_is_no_reason_to_fail():
+    class FullDisk(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    configure_logging("json", service="api", stream=FullDisk())
+    structlog.get_logger("x").error("disk full")
+
+
+@pytest.mark.usefixtures("stderr")
+def test_lines_of_many_threads_do_not_mix(tmp_path):
+    with (tmp_path / "log").open("w", buffering=1, encoding="utf-8") as file:
+        configure_logging("json", service="api", stream=file)
+        log = structlog.get_logger("x")
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda number: log.info("x" * 3000, number=number), range(400)))
+    found = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(line["number"] for line in found) == [*range(400)]
 
 
 def test_an_exception_stays_inside_its_line(lines):
