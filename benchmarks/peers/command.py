@@ -32,6 +32,7 @@ from peers.table import show
 _ROOT = Path(__file__).parents[2]
 _DOCS = _ROOT / "docs"
 _RESULTS = "peers"
+_PRINTED_COLUMNS = 168  # where there is no terminal that says how many it has
 
 
 def measure(
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=_ROOT / ".venv-peers")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _PRINTED_COLUMNS)
     if arguments.page:
         console.print(f"written: {write_page(_last_report(), _DOCS).relative_to(_ROOT)}")
         return
