@@ -6,6 +6,7 @@ uses such an index only if it says the expression, and the index's own condition
 """
 
 import sqlite3
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -115,11 +116,13 @@ def ended_since(
 class Queues:
     """How many wait before a job: exactly, unless they are many; then as it was a second ago.
 
-    A long queue is asked about by many, and counting it takes longer than all else of a reply.
+    A long queue is asked about by many, and counting it takes longer than all else of a reply. For
+    many threads: one reads it anew, the others do meanwhile with what there is.
     """
 
     def __init__(self) -> None:
         self._long: dict[str, _Queue] = {}
+        self._reading = threading.Lock()
 
     def before(
         self, connection: sqlite3.Connection, model: str, moments: Sequence[datetime]
@@ -128,22 +131,33 @@ class Queues:
 
     def _count(self, connection: sqlite3.Connection, model: str, moment: float) -> int:
         queue = self._long.get(model)
-        if queue is not None and time.monotonic() < queue.read_at + _GOOD_FOR_SECONDS:
-            count = bisect_left(queue.moments, moment)
-            if count >= MANY:
-                return count
+        if queue is not None and time.monotonic() >= queue.good_until:
+            queue = self._read(connection, model) or queue
+        if queue is not None and (count := bisect_left(queue.moments, moment)) >= MANY:
+            return count
         # Nothing is asked over a network here, and each count reads one stretch of the index.
         count = _count(connection, _QUEUED_BEFORE, model, moment)
         if count >= MANY:
-            rows = connection.execute(_QUEUED_IN_ORDER, (model,)).fetchall()
-            self._long[model] = _Queue([row[0] for row in rows], time.monotonic())
+            self._read(connection, model)
         return count
+
+    def _read(self, connection: sqlite3.Connection, model: str) -> "_Queue | None":
+        """The queue as it is now; None if somebody else is at it."""
+        if not self._reading.acquire(blocking=False):
+            return None
+        try:
+            rows = connection.execute(_QUEUED_IN_ORDER, (model,)).fetchall()
+            good_until = time.monotonic() + _GOOD_FOR_SECONDS
+            self._long[model] = queue = _Queue([moment for (moment,) in rows], good_until)
+        finally:
+            self._reading.release()
+        return queue
 
 
 @dataclass(frozen=True)
 class _Queue:
     moments: Sequence[float]  # when its jobs were made, oldest first
-    read_at: float  # monotonic
+    good_until: float  # monotonic
 
 
 def _count(connection: sqlite3.Connection, query: str, *values: str | float | None) -> int:
