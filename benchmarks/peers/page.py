@@ -170,10 +170,10 @@ began again though its client had been told that it is finished.
 _RESTART_TEXT = "after 0.3 s, as by a supervisor"
 _STUCK = """\
 What is stuck may come back: Celery gives a job to another worker when its visibility timeout of an hour is over, RQ
-looks for abandoned jobs every ten minutes; BentoML's tasks stay in progress for good. Ours waits for the lease, 30 s
-as it comes. A request that LitServe holds is lost with its connection, and its client knows at once. When Cog's
-worker is killed its server refuses everything until it is started again, which its health check would tell a
-supervisor that asks.
+looks for abandoned jobs every ten minutes; BentoML's tasks stay in progress for good. A job of ours whose worker died
+is taken back by the next one that starts on the same machine, elsewhere when its lease ends, 30 s as it comes. A
+request that LitServe holds is lost with its connection, and its client knows at once. When Cog's worker is killed its
+server refuses everything until it is started again, which its health check would tell a supervisor that asks.
 """
 
 
