@@ -1,13 +1,17 @@
 """Starts the API: ``python -m services.api.main``, or granian on ``services.api.main:create_app``."""
 
 import argparse
+import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from multiprocessing import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
@@ -28,6 +32,8 @@ from shared.telemetry import configure_logging
 from shared.wiring import Wiring, wire
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from flask import Flask
 
     from services.api.context import Api
@@ -52,8 +58,10 @@ _LET_OUR_ROOT_LOG = {
 
 def create_app() -> "Flask":
     """The app as granian's factory: everything it needs is named by the environment."""
+    from services.api.serving_process import serve_here  # noqa: PLC0415 - see `_served`
+
     try:
-        return _served(read_settings(), _wire)
+        return serve_here(read_settings(), _wire, starter=None)
     except ConfigurationError as error:
         raise SystemExit(_one_line(error)) from error
 
@@ -72,9 +80,7 @@ def serve(
     file = find_config(settings.config_file)
     config = load_config(file)
     configure_logging(settings.log_format, service="api", project=config.gcp.project)
-    # What cannot be opened is said here and once, not by a serving process that is started again.
-    KeyRing(key_source(config))
-    wire(config).close()
+    KeyRing(key_source(config))  # without keys it need not begin
     if port is None:
         port = config.server.port if settings.port is None else settings.port
     host, port = _free_address(file, host or config.server.host, port)
@@ -84,7 +90,11 @@ def serve(
         return
     log.info("starting", url=f"http://{plain}")
     server = _server(host, port, threads=config.server.threads)
-    server.serve(target_loader=partial(_served, settings, open_wiring), wrap_loader=False)
+    heard, told = Pipe(duplex=False)
+    load = partial(_served, settings, open_wiring, _Starter(os.getpid(), told))
+    server.serve(target_loader=load, wrap_loader=False)
+    if heard.poll():
+        raise ConfigurationError(*heard.recv())
 
 
 def _serve_http3(
@@ -143,11 +153,34 @@ def _server(host: str, port: int, *, threads: int) -> AbstractServer[Any]:
     )
 
 
-def _served(settings: Settings, open_wiring: Callable[[Config], Wiring]) -> "Flask":
-    """The app in granian's serving process; this one, which starts it, does without."""
+@dataclass(frozen=True)
+class _Starter:
+    """The process that starts the serving one, as that one knows it."""
+
+    process_id: int
+    told: "Connection"  # the file and the problems of a ``ConfigurationError``
+
+    def tell(self, error: ConfigurationError) -> NoReturn:
+        """To whom the error is raised instead; it starts no other process."""
+        self.told.send((error.file, error.problems))
+        os.kill(self.process_id, signal.SIGTERM)
+        signal.pause()  # until this one is stopped as well: who ends by himself is replaced
+        raise SystemExit(EXIT_CONFIGURATION) from error
+
+
+def _served(
+    settings: Settings, open_wiring: Callable[[Config], Wiring], starter: _Starter
+) -> "Flask":
+    """The app in granian's serving process. The one that starts it does without, and opens nothing.
+
+    That one forks, and a client of Google's that was made before a fork may hang after it.
+    """
     from services.api.serving_process import serve_here  # noqa: PLC0415 - half of what a start takes
 
-    return serve_here(settings, open_wiring)
+    try:
+        return serve_here(settings, open_wiring, starter=starter.process_id)
+    except ConfigurationError as error:
+        starter.tell(error)
 
 
 def _free_address(

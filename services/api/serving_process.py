@@ -19,10 +19,12 @@ from shared.telemetry import Traces, configure_logging
 from shared.wiring import Wiring
 
 
-def serve_here(settings: Settings, open_wiring: Callable[[Config], Wiring]) -> Flask:
-    """The app in granian's serving process."""
+def serve_here(
+    settings: Settings, open_wiring: Callable[[Config], Wiring], *, starter: int | None
+) -> Flask:
+    """The app in granian's serving process, which ``starter`` has started, if that is known."""
     # It outlives a killed main process by itself, and keeps the port.
-    exit_with_parent()
+    exit_with_parent(starter)
     built = build(settings, open_wiring)
     _let_go_on_stop(built.extensions["promptreel"])
     return built

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from services.api.keys.sources import KeyFile, create_key
+from services.emulators.gcs_accounts import ServiceAccounts
 from tests.server_sent_events import events_of
 from tests.unit.api_under_test import PROMPT
 
@@ -238,3 +239,42 @@ def test_a_wrong_configuration_is_one_line_that_names_the_key(config_file, key):
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert "server.ports" in line
+
+
+def test_what_cannot_be_opened_is_said_once(config_file, key):
+    secret = config_file.parent / "state" / "signing.key"
+    secret.write_bytes(b"short")
+    secret.chmod(0o600)
+    ended = run_to_its_end(config_file)
+    assert ended.returncode == 2
+    started, line = ended.stderr.splitlines()
+    assert json.loads(started)["message"] == "starting"
+    assert "signing.key" in line
+
+
+def test_the_process_that_forks_makes_no_client_of_googles(config_file, key, port, monkeypatch):
+    # One that is made before a fork may hang after it: here, one start of forty did.
+    nobody = "127.0.0.1:1"
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", nobody)
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", nobody)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{nobody}")
+    account = config_file.parent / "account.json"
+    ServiceAccounts().write_key_file(
+        "api@demo-project.iam.gserviceaccount.com",
+        account,
+        project="demo-project",
+        token_uri=f"http://{nobody}",
+    )
+    gcp = {"project": "demo-project", "credentials_file": str(account), "signing": "key_file"}
+    settings = {"profile": "gcp", "data_dir": "state", "server": {"port": port}, "gcp": gcp}
+    config_file.write_text(yaml.safe_dump(settings))
+    with serving(config_file, MODULE) as process:
+        wait_until(lambda: answers(port))
+        main = psutil.Process(process.pid)
+        (server,) = main.children()
+        assert speaks_grpc(server)
+        assert not speaks_grpc(main)
+
+
+def speaks_grpc(process: psutil.Process) -> bool:
+    return any("cygrpc" in mapped.path for mapped in process.memory_maps())

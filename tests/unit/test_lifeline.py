@@ -57,3 +57,11 @@ def test_a_child_lives_while_its_parent_does(parent_and_child):
     _, child = parent_and_child
     time.sleep(1.2)  # longer than the watch looks away
     assert is_running(child)
+
+
+def test_a_child_ends_whose_parent_was_gone_before_it_looked():
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    told = CHILD.replace("exit_with_parent()", f"exit_with_parent({gone.pid})")
+    ended = subprocess.run([sys.executable, "-c", told], cwd=ROOT, timeout=30, check=False)
+    assert ended.returncode == 1
