@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -382,3 +383,38 @@ def test_one_owner_does_not_take_every_seat(tmp_path):
         seat.leave()
         api.worker.render_next()
         assert api.client.get(f"/v1/jobs/{job_id}/events").status_code == 200
+
+
+def test_who_comes_while_a_changed_file_is_read_waits_for_it(tmp_path, clock):
+    class SlowFile(KeyFile):
+        def load(self):
+            document = super().load()
+            read.set()
+            go_on.wait(30)
+            return document
+
+    read, go_on = threading.Event(), threading.Event()
+    go_on.set()
+    source = SlowFile(tmp_path / "keys.json")
+    add(source)
+    ring = ring_of(source, clock)
+    key, _ = add(source)
+    read.clear()
+    go_on.clear()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(opens, ring, key)
+        assert read.wait(30)
+        second = threads.submit(opens, ring, key)
+        wait([second], timeout=0.5)  # long enough to be refused
+        go_on.set()
+        assert (first.result(), second.result()) == (True, True)
+
+
+def test_a_broken_file_opens_no_door_however_often_it_is_tried(file, clock, tmp_path):
+    key, _ = add(file)
+    ring = ring_of(file, clock)
+    assert opens(ring, key)
+    (tmp_path / "keys.json").write_text("{")
+    for _ in range(3):
+        with pytest.raises(ConfigurationError):
+            opens(ring, key)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -22,6 +23,14 @@ _TRUSTED_SECONDS = 15 * 60.0
 log = structlog.get_logger("promptreel.keys")
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Put there at once: who finds the version finds its keys."""
+
+    keys: Mapping[str, ApiKey]
+    version: object
+
+
 class KeyRing:
     """For many threads. A key that is added, revoked or expires counts as that without a restart."""
 
@@ -37,7 +46,7 @@ class KeyRing:
         self._now = now
         self._clock = clock
         self._loading = threading.Lock()
-        self._keys: Mapping[str, ApiKey] = {}
+        self._known = _Known({}, None)
         self._noted: dict[str, datetime] = {}
         self._read_at = self._look_at = 0.0
         self._read()
@@ -65,17 +74,21 @@ class KeyRing:
     def _current(self) -> Mapping[str, ApiKey]:
         now = self._clock()
         too_old = now >= self._read_at + _TRUSTED_SECONDS
-        if self._source.changed():
+        if self._is_changed():
             # A file that has gone or is broken opens no door: nobody's key counts until it is back.
             with self._loading:
-                self._read()
+                if self._is_changed():
+                    self._read()
         elif (now >= self._look_at or too_old) and self._loading.acquire(blocking=too_old):
             # One thread looks; the others go on with the keys there are, unless those are too old.
             try:
                 self._look()
             finally:
                 self._loading.release()
-        return self._keys
+        return self._known.keys
+
+    def _is_changed(self) -> bool:
+        return self._source.version() != self._known.version
 
     def _look(self) -> None:
         now = self._clock()
@@ -90,6 +103,7 @@ class KeyRing:
             log.warning("keys not read anew", reason=error.message)
 
     def _read(self) -> None:
-        self._keys = {key.id: key for key in self._source.load().keys}
+        version = self._source.version()  # before it: what comes in between is read once more
+        self._known = _Known({key.id: key for key in self._source.load().keys}, version)
         self._read_at = self._clock()
         self._look_at = self._read_at + _REFRESH_SECONDS

@@ -26,8 +26,8 @@ class KeySecret:
             raise _refused("has no version yet; make a key with `promptreel keys create OWNER`")
         return _document(found.content)
 
-    def changed(self) -> bool:
-        return False  # To ask would cost as much as to load.
+    def version(self) -> None:
+        """To ask would cost as much as to load."""
 
     def edit(self, change: Change) -> None:
         """Versions are numbered: whoever came in between is seen by a number that is missing."""

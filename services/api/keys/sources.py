@@ -21,8 +21,8 @@ class KeySource(Protocol):
     def load(self) -> KeyDocument:
         """Raises ``ConfigurationError``, and ``KeysUnavailable`` where it may be there later."""
 
-    def changed(self) -> bool:
-        """Whether ``load`` may give another one than the last time, if that is quickly told."""
+    def version(self) -> object:
+        """What differs as soon as ``load`` may give another one, if that is quickly told; else always the same."""
 
     def edit(self, change: Change) -> None:
         """Keep what the change makes of it, whoever else is at it. Raises as ``load``, and what it raises."""
@@ -40,13 +40,10 @@ class KeyFile:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._version: tuple[int, int, int] | None = None
 
     def load(self) -> KeyDocument:
         try:
-            with self._file.open("rb") as opened:
-                self._version = _version(os.fstat(opened.fileno()))
-                text = opened.read()
+            text = self._file.read_bytes()
         except FileNotFoundError:
             problem = f"there is no API key yet; {_HOW_TO_MEND}"
             raise ConfigurationError(self._file, [("", problem)]) from None
@@ -59,11 +56,13 @@ class KeyFile:
             problem = f"is not a key file; {_HOW_TO_MEND}"
             raise ConfigurationError(self._file, [("", problem)]) from None
 
-    def changed(self) -> bool:
+    def version(self) -> object:
         try:
-            return _version(self._file.stat()) != self._version
+            status = self._file.stat()
         except OSError:
-            return True
+            return object()  # like none before
+        # A rewrite within one tick of the clock still changes the inode.
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def edit(self, change: Change) -> None:
         try:
@@ -87,11 +86,6 @@ class KeyFile:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-
-
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    # A rewrite within one tick of the clock still changes the inode.
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @contextmanager
