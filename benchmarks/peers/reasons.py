@@ -32,7 +32,9 @@ REASONS: Mapping[str, str] = {
     ),
     "polls": (
         "A poll says more: the place in the queue and the seconds left, counted at that moment, besides the key "
-        "that is checked and a line of the access log. Redis answers with one hash."
+        "that is checked and a line of the access log. Redis answers with one hash. Each of eight pollers has a "
+        "thread, and these take turns at Python's lock, some longer than others: so that a slow upload, a stream "
+        "or a wait keeps nobody else; uvicorn's one loop takes them in order."
     ),
     "memory": (
         "An API, a courier, a worker and its render process are four processes, so that each may die alone. "
