@@ -114,7 +114,7 @@ def test_submit_waits_and_saves_a_video_that_plays(shell, tmp_path):
 
 def test_programs_read_one_object_a_line(shell, finished, tmp_path):
     accepted, *events, saved = shell.objects("submit", PROMPT, "--out", "clip.mp4")
-    assert accepted["status"] in {"queued", "started"}  # a worker may be that quick
+    assert accepted["status"] == "queued"
     assert events[-1]["event"] == "end"
     assert saved["bytes"] == (tmp_path / "clip.mp4").stat().st_size
     assert accepted["id"] in {job["id"] for job in shell.objects("list", "--all")}

@@ -1,12 +1,12 @@
 """What is refused before the app sees it, in the shape of the app's own errors."""
 
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from enum import Enum
 from typing import Any
 
 from services.api.errors import RETRY_AFTER_SECONDS
 from shared.schemas import ErrorDetail, ErrorReply
+from shared.telemetry import new_id
 
 
 class Refusal(Enum):
@@ -27,7 +27,7 @@ async def refuse(
     send: Callable[[MutableMapping[str, Any]], Awaitable[None]], refusal: Refusal
 ) -> None:
     status, code, message = refusal.value
-    request_id = uuid.uuid4().hex
+    request_id = new_id(128)
     reply = ErrorReply(error=ErrorDetail(code=code, message=message, request_id=request_id))
     body = reply.model_dump_json(exclude_none=True).encode()
     headers = [
