@@ -11,12 +11,7 @@ from shared.ports import JobStore, MessageQueue
 
 
 def dispatch(job: Job, *, store: JobStore, queue: MessageQueue, now: datetime) -> Job:
-    """Send the job's message, and note that it was sent: a crash in between sends another.
-
-    The job as it was sent, whatever a quick worker has made of it since.
-    """
+    """Send the job's message, and note that it was sent: a crash in between sends another."""
     message = Message(job_id=job.id, traceparent=job.traceparent)
     queue.publish(find_model(job.request.model).topic, message)
-    published = partial(rules.mark_published, now=now)
-    store.update(job.id, published)
-    return published(job)
+    return store.update(job.id, partial(rules.mark_published, now=now))

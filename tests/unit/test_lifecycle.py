@@ -887,16 +887,3 @@ def test_a_device_without_a_price_costs_nobody_knows_what(house, log_lines):
     house.finished()
     assert log_lines()[-1]["cost_usd"] is None
     assert house.metric("cost_usd_total", model=MODEL) == 0
-
-
-def test_who_submits_is_told_what_was_accepted_however_quick_a_worker_is(house):
-    send = house.queue.publish
-
-    def and_claim(topic, message):
-        send(topic, message)
-        house.lifecycle.claim(message.job_id, worker="w1")
-
-    house.queue.publish = and_claim
-    job = house.submit()
-    assert job.status is JobStatus.QUEUED
-    assert house.lifecycle.get(job.id, owner="ada").status is JobStatus.STARTED
