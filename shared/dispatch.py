@@ -11,7 +11,12 @@ from shared.ports import JobStore, MessageQueue
 
 
 def dispatch(job: Job, *, store: JobStore, queue: MessageQueue, now: datetime) -> Job:
-    """Send the job's message, and note that it was sent: a crash in between sends another."""
+    """Send the job's message, and note that it was sent: a crash in between sends another.
+
+    Returns the job as it was sent, whatever a quick worker has made of it since.
+    """
     message = Message(job_id=job.id, traceparent=job.traceparent)
     queue.publish(find_model(job.request.model).topic, message)
-    return store.update(job.id, partial(rules.mark_published, now=now))
+    sent = partial(rules.mark_published, now=now)
+    store.update(job.id, sent)
+    return sent(job)

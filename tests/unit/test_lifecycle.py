@@ -269,6 +269,19 @@ def test_the_longest_prompt_allowed_is_accepted_in_any_script(house):
     assert house.store.get(house.submit(prompt=prompt).id).request.prompt == prompt
 
 
+def test_who_submits_is_told_what_was_accepted_however_quick_a_worker_is(house):
+    publish = house.queue.publish
+
+    def publish_to_a_quick_worker(topic, message):
+        publish(topic, message)
+        house.lifecycle.claim(message.job_id, worker="w1")
+
+    house.queue.publish = publish_to_a_quick_worker
+    job = house.submit()
+    assert job.status is JobStatus.QUEUED
+    assert house.lifecycle.get(job.id, owner="ada").status is JobStatus.STARTED
+
+
 def test_a_job_that_could_not_be_published_is_accepted_and_the_sweep_publishes_it(house):
     house.queue.down = True
     job = house.submit()
