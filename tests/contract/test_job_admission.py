@@ -62,11 +62,12 @@ def admit(document):
     try:
         opened.admit(job, limits)
     except TooManyJobs:
-        return
-    print(job.id, flush=True)
+        return None
+    return job.id
 
 with ThreadPoolExecutor(4) as threads:
-    list(threads.map(admit, sys.stdin.readline().split("\t")))
+    admitted = list(threads.map(admit, sys.stdin.readline().split("\t")))
+print(*filter(None, admitted), flush=True)
 """
 
 
