@@ -41,6 +41,10 @@ class JobStatus(StrEnum):
         return self in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELED}
 
 
+TERMINAL = frozenset(status for status in JobStatus if status.is_terminal)
+IN_FLIGHT = frozenset(JobStatus) - TERMINAL
+
+
 class Phase(StrEnum):
     PLAN = "plan"
     KEYFRAMES = "keyframes"

@@ -100,8 +100,8 @@ class JobStore(Protocol):
         ``after`` that is none of the owner's jobs of the kind.
         """
 
-    def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
-        """Jobs the sweep must look at: ``due_at`` has come; the longest due first."""
+    def due(self, now: datetime, *, limit: int, statuses: Collection[JobStatus]) -> Sequence[Job]:
+        """Jobs with such a status the sweep must look at: ``due_at`` has come; the longest due first."""
 
     def counts(self) -> Mapping[JobStatus, int]:
         """How many jobs have each status; every status is there."""
@@ -204,7 +204,10 @@ class MessageQueue(Protocol):
         """Still working on it: push its deadline back."""
 
     def dead_letters(self, *, limit: int) -> Sequence[Delivery]:
-        """Messages given up after too many deliveries; acknowledge each once seen to."""
+        """Messages given up after too many deliveries; acknowledge each once seen to.
+
+        At most ``limit`` of each topic.
+        """
 
     def depth(self, topic: str) -> int | None:
         """Messages waiting or in work; None where the queue cannot tell."""

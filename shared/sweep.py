@@ -1,7 +1,9 @@
 """The sweep: whatever was lost between two steps of a job's life is found and mended here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,18 +15,20 @@ from shared import transitions as rules
 from shared.config import Config
 from shared.dispatch import dispatch
 from shared.errors import JobNotFound, PromptreelError
-from shared.job import Job, artifact_folder
+from shared.job import IN_FLIGHT, TERMINAL, Job, JobStatus, artifact_folder
 from shared.job_changes import change, has_ended
 from shared.job_events import JobEvents
 from shared.messages import TOPIC_WEBHOOKS, Message
 from shared.ports import ArtifactStore, JobStore, MessageQueue
 from shared.webhooks import transitions as webhook_rules
 
-# What one sweep looks at: enough that some jobs it cannot mend do not hide all others.
+# What is looked at together: enough that some jobs that cannot be mended do not hide all others.
 _JOBS = 1000
 _DEAD_LETTERS = 100
-# A bucket that does not answer is not waited for longer than this, but for the call at hand.
+# Files are removed for so long, but for the calls at hand, and of so many jobs at once: each waits for
+# the bucket, to which a client keeps ten connections.
 _FILES_FOR = timedelta(seconds=60)
+_FILES_AT_ONCE = 10
 
 log = structlog.get_logger("promptreel.sweep")
 
@@ -52,6 +56,10 @@ class SweepReport:
     def __bool__(self) -> bool:
         return any(vars(self).values())
 
+    def add(self, other: "SweepReport") -> None:
+        for name, number in vars(other).items():
+            setattr(self, name, getattr(self, name) + number)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
@@ -69,23 +77,14 @@ class Sweep:
     remote: RemoteJobs | None = None
 
     def run(self) -> SweepReport:
+        """First what somebody waits for, however many files are to be removed."""
         done = SweepReport()
-        started_at = self.now()
-        due = self.store.due(started_at, limit=_JOBS)
-        # First those that somebody waits for; of the others, only files are to be removed.
-        for job in sorted(due, key=lambda job: job.status.is_terminal):
-            if job.status.is_terminal and self.now() >= started_at + _FILES_FOR:
-                break
-            try:
-                self._sweep_one(job, done)
-            except JobNotFound:
-                continue  # Another sweep was faster.
-            except PromptreelError as error:
-                # It stays due; one job that cannot be mended must not keep the others waiting.
-                log.warning("job not swept", job_id=job.id, code=error.code, reason=error.message)
+        for job in self._due(IN_FLIGHT):
+            done.add(self._swept(job))
         for delivery in self.queue.dead_letters(limit=_DEAD_LETTERS):
             self._bury(delivery.message.job_id, done)
             self.queue.acknowledge(delivery)
+        self._sweep_all_ended(done)
         if done:
             log.info("swept", **vars(done))
         return done
@@ -94,6 +93,36 @@ class Sweep:
         """Remove the files of an ended job that are nobody's result, or not any more."""
         self._remove_files(job)
         self.store.update(job.id, rules.leftovers_removed)
+
+    def _due(self, statuses: Collection[JobStatus]) -> Sequence[Job]:
+        return self.store.due(self.now(), limit=_JOBS, statuses=statuses)
+
+    def _sweep_all_ended(self, done: SweepReport) -> None:
+        stops_at = self.now() + _FILES_FOR
+        while ended := self._due(TERMINAL):
+            with ThreadPoolExecutor(min(_FILES_AT_ONCE, len(ended))) as threads:
+                swept = [
+                    threads.submit(copy_context().run, self._swept, job, until=stops_at)
+                    for job in ended
+                ]
+            reports = [each.result() for each in swept]
+            for report in reports:
+                done.add(report)
+            if len(ended) < _JOBS or not any(reports):
+                break
+
+    def _swept(self, job: Job, *, until: datetime | None = None) -> SweepReport:
+        done = SweepReport()
+        if until is not None and self.now() >= until:
+            return done
+        try:
+            self._sweep_one(job, done)
+        except JobNotFound:
+            pass  # Another sweep was faster.
+        except PromptreelError as error:
+            # It stays due; one job that cannot be mended must not keep the others waiting.
+            log.warning("job not swept", job_id=job.id, code=error.code, reason=error.message)
+        return done
 
     def _sweep_one(self, job: Job, done: SweepReport) -> None:
         if job.status.is_terminal:

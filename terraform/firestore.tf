@@ -13,6 +13,7 @@ locals {
     models_jobs_by_status_in_order  = { collection = "jobs", fields = ["request.model", "status", "created_at"] }
     owners_jobs_by_end              = { collection = "jobs", fields = ["owner", "work_ended_at"] }
     models_jobs_by_end              = { collection = "jobs", fields = ["request.model", "work_ended_at"] }
+    due_jobs_by_status              = { collection = "jobs", fields = ["status", "due_at"] }
     amounts_of_a_month              = { collection = "usage", fields = ["owner", "month", "amount"] }
   }
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.signing_keys import SigningSecrets
 from shared.config import Config
-from shared.job import Job
+from shared.job import Job, JobStatus
 from shared.lifecycle import Lifecycle
 from shared.ports import JobStore
 from shared.telemetry import Metrics
@@ -62,7 +62,7 @@ class LifecycleUnderTest:
 
     def stored(self) -> dict[str, Job]:
         """Every job there is, found as the sweep finds it: it has a moment to be looked at."""
-        return {job.id: job for job in self._store.due(_END_OF_TIME, limit=100)}
+        return {job.id: job for job in self._store.due(_END_OF_TIME, limit=100, statuses=JobStatus)}
 
     def close(self) -> None:
         self._open.close()

@@ -85,7 +85,7 @@ def use_every_method(store: FirestoreJobs, noon, log_lines_per_job) -> set[str]:
             for newest in (True, False)
             for of in (None, [JobStatus.QUEUED], list(JobStatus))
         ],
-        "due": lambda: store.due(noon, limit=9),
+        "due": lambda: store.due(noon, limit=9, statuses=JobStatus),
         "counts": store.counts,
         "ended_since": lambda: (
             store.ended_since(noon, owner="ada"),

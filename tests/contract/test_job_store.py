@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from shared.errors import IdempotencyConflict, JobNotFound, LeaseHeld
-from shared.job import Job, JobStatus
+from shared.job import IN_FLIGHT, TERMINAL, Job, JobStatus
 from shared.ports import WorkerBeat
 from shared.transitions import claim, mark_published, release, request_cancel
 
@@ -252,18 +252,32 @@ def test_due_has_the_jobs_whose_moment_has_come_longest_due_first(job_store, new
     job_store.update(published.id, partial(mark_published, now=noon))
     job_store.update(finished.id, finish)
     job_store.update(later.id, partial(mark_published, now=noon + timedelta(days=1)))
-    assert not job_store.due(noon, limit=10)
-    assert ids(job_store.due(noon + timedelta(hours=2), limit=10)) == ids(
+    assert not job_store.due(noon, limit=10, statuses=JobStatus)
+    assert ids(job_store.due(noon + timedelta(hours=2), limit=10, statuses=JobStatus)) == ids(
         [waiting, finished, published]
     )
-    assert ids(job_store.due(noon + timedelta(hours=2), limit=1)) == [waiting.id]
+    assert ids(job_store.due(noon + timedelta(hours=2), limit=1, statuses=JobStatus)) == [
+        waiting.id
+    ]
+
+
+def test_those_with_other_statuses_are_left_out_however_long_they_are_due(
+    job_store, new_job, finish, noon
+):
+    finished, waiting = new_job(), new_job()
+    for job in (finished, waiting):
+        job_store.admit(job)
+    job_store.update(finished.id, finish)
+    later = noon + timedelta(days=99)
+    assert ids(job_store.due(later, limit=1, statuses=IN_FLIGHT)) == [waiting.id]
+    assert ids(job_store.due(later, limit=1, statuses=TERMINAL)) == [finished.id]
 
 
 def test_a_job_is_due_at_its_moment_to_the_microsecond(job_store, new_job, noon):
     job = new_job(created_at=noon + timedelta(microseconds=123457))
     job_store.admit(job)
-    assert not job_store.due(job.due_at - timedelta(microseconds=1), limit=1)
-    assert ids(job_store.due(job.due_at, limit=1)) == [job.id]
+    assert not job_store.due(job.due_at - timedelta(microseconds=1), limit=1, statuses=JobStatus)
+    assert ids(job_store.due(job.due_at, limit=1, statuses=JobStatus)) == [job.id]
 
 
 def test_a_change_moves_when_a_job_is_due(job_store, new_job, noon):
@@ -272,8 +286,8 @@ def test_a_change_moves_when_a_job_is_due(job_store, new_job, noon):
     claimed = job_store.update(
         job.id, partial(claim, token="t", worker="w", now=noon, lease_seconds=600)
     )
-    assert not job_store.due(claimed.due_at - timedelta(seconds=1), limit=1)
-    assert ids(job_store.due(claimed.due_at, limit=1)) == [job.id]
+    assert not job_store.due(claimed.due_at - timedelta(seconds=1), limit=1, statuses=JobStatus)
+    assert ids(job_store.due(claimed.due_at, limit=1, statuses=JobStatus)) == [job.id]
 
 
 def test_counts_have_every_status(job_store, new_job, finish, noon):

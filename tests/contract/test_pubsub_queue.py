@@ -13,6 +13,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from shared.adapters.gcp.pubsub_queue import ATTRIBUTES, REASON, PubsubQueue
 from shared.adapters.gcp.pubsub_topology import (
+    TOPICS,
     PushTarget,
     Redelivery,
     create_topology,
@@ -118,6 +119,24 @@ def test_an_unreadable_message_is_found_in_the_dead_letters_with_the_reason(
     assert by_data[b"\xff not ours"][REASON] == "the message is not JSON"
     assert json.loads(by_data[b"\xff not ours"][ATTRIBUTES]) == {"color": "red"}
     assert by_data[b""][REASON] == "the message names no job_id"
+
+
+def test_the_topics_are_looked_through_side_by_side(queue, publish, monkeypatch):
+    """Where there are no dead letters each look waits, and a sweep is paid for by the second."""
+    publish(encode(Message(job_id="job_1")), name=names_of(TOPIC).dead)
+    everybody_is_there = threading.Barrier(len(TOPICS), timeout=10)
+    pull, seen = queue._subscriber.pull, set()
+
+    def pull_once_all_are_there(**arguments):
+        if (subscription := arguments["subscription"]) not in seen:
+            seen.add(subscription)
+            everybody_is_there.wait()
+        return pull(**arguments)
+
+    monkeypatch.setattr(queue._subscriber, "pull", pull_once_all_are_there)
+    (letter,) = queue.dead_letters(limit=2)
+    assert letter.message.job_id == "job_1"
+    assert len(seen) == len(TOPICS)
 
 
 def test_one_look_finds_a_dead_letter_behind_many_unreadable_messages(queue, publish):

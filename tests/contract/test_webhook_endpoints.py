@@ -119,5 +119,5 @@ def test_a_jobs_webhook_is_kept_with_it_and_makes_it_due(job_store, new_job):
     assert stored.webhook.status is WebhookStatus.PENDING
     assert stored.webhook.attempts == (attempt,)
     later = NOON + timedelta(seconds=5)
-    assert job_store.due(later - timedelta(milliseconds=1), limit=10) == []
-    assert [due.id for due in job_store.due(later, limit=10)] == [job.id]
+    assert job_store.due(later - timedelta(milliseconds=1), limit=10, statuses=JobStatus) == []
+    assert [due.id for due in job_store.due(later, limit=10, statuses=JobStatus)] == [job.id]

@@ -4,18 +4,20 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import structlog
 
 from shared import job_events as job_events_module
 from shared import lifecycle as lifecycle_module
+from shared import sweep as sweep_module
 from shared.adapters.local.disk_artifacts import DiskArtifacts
 from shared.adapters.local.signing_keys import SigningSecrets
 from shared.adapters.local.sqlite_jobs import SqliteJobs
@@ -93,6 +95,7 @@ class FlakyArtifacts(DiskArtifacts):
     """A bucket with files that cannot be removed."""
 
     stuck: frozenset[str] = frozenset()
+    meeting: Barrier | None = None  # of those who remove a file each
     full = False
 
     def put(self, key: str, source: Path, *, content_type: str) -> StoredFile:
@@ -101,6 +104,8 @@ class FlakyArtifacts(DiskArtifacts):
         return super().put(key, source, content_type=content_type)
 
     def delete(self, key: str) -> None:
+        if self.meeting is not None:
+            self.meeting.wait()
         if key in self.stuck:
             raise ArtifactStoreUnavailable("the file cannot be removed")
         super().delete(key)
@@ -640,9 +645,14 @@ def test_a_job_that_its_worker_finishes_while_a_sweep_looks_at_it_is_told_once(h
     class Late(SqliteJobs):
         """The worker comes back between the sweep's look and its change."""
 
-        def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
-            seen = super().due(now, limit=limit)
-            house.lifecycle.complete(job.id, token=job.lease.token, artifacts=(), summary=SUMMARY)
+        def due(
+            self, now: datetime, *, limit: int, statuses: Collection[JobStatus]
+        ) -> Sequence[Job]:
+            seen = super().due(now, limit=limit, statuses=statuses)
+            if seen:
+                house.lifecycle.complete(
+                    job.id, token=job.lease.token, artifacts=(), summary=SUMMARY
+                )
             return seen
 
     with closing(Late(house.folder / "jobs.sqlite3")) as store:
@@ -703,6 +713,40 @@ def test_a_job_that_cannot_be_swept_does_not_keep_the_others_waiting(house):
     house.artifacts.stuck = frozenset()
     assert house.lifecycle.sweep().tidied == 1
     assert house.store.get(stuck.id).artifacts == ()
+
+
+def test_overdue_files_hide_no_job_whose_worker_is_gone(house, monkeypatch):
+    monkeypatch.setattr(sweep_module, "_JOBS", 2)
+    overdue = [house.finished() for _ in range(5)]
+    house.artifacts.stuck = frozenset(job.artifacts[0].key for job in overdue)
+    house.clock.advance(7 * DAY_SECONDS)
+    silent = house.claimed()
+    house.clock.advance(3600)
+    assert house.lifecycle.sweep().requeued == 1
+    assert house.store.get(silent.id).status is JobStatus.QUEUED
+
+    house.artifacts.stuck = frozenset()
+    house.lifecycle.sweep()
+    assert [house.store.get(job.id).artifacts for job in overdue] == [()] * 5
+
+
+def test_files_that_cannot_be_removed_do_not_keep_a_sweep_going(house, monkeypatch):
+    monkeypatch.setattr(sweep_module, "_JOBS", 2)
+    stuck, *_ = [house.finished() for _ in range(3)]
+    house.artifacts.stuck = frozenset({stuck.artifacts[0].key})
+    house.clock.advance(7 * DAY_SECONDS)
+    assert house.lifecycle.sweep().expired == 3
+    assert not house.lifecycle.sweep()
+
+
+def test_one_jobs_files_do_not_wait_for_anothers(house):
+    """Which is what makes a bucket that takes its time bearable."""
+    for _ in range(4):
+        house.finished()
+    house.artifacts.meeting = Barrier(4, timeout=30)
+    house.clock.advance(7 * DAY_SECONDS)
+    assert house.lifecycle.sweep().expired == 4
+    assert not house.artifacts.meeting.broken
 
 
 def test_two_sweeps_at_once_lose_and_double_nothing(house):

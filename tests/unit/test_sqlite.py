@@ -435,7 +435,7 @@ def test_no_query_over_jobs_reads_or_sorts_them_all(tmp_path, job):
                     newest_first=newest_first,
                     statuses=statuses,
                 )
-        jobs.due(job.created_at, limit=10)
+        jobs.due(job.created_at, limit=10, statuses=JobStatus)
         jobs.counts()
         jobs.ended_since(job.created_at, model=job.request.model)
         jobs.ended_since(job.created_at, owner=job.owner)

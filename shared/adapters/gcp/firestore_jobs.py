@@ -131,8 +131,10 @@ class FirestoreJobs:
         jobs = _jobs_of(query)
         return JobPage(jobs=jobs[:limit], has_more=len(jobs) > limit)
 
-    def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
-        query = self._client.collection(JOBS).where(filter=FieldFilter("due_at", "<=", now))
+    def due(self, now: datetime, *, limit: int, statuses: Collection[JobStatus]) -> Sequence[Job]:
+        values = [status.value for status in statuses]
+        query = self._client.collection(JOBS).where(filter=FieldFilter("status", "in", values))
+        query = query.where(filter=FieldFilter("due_at", "<=", now))
         return _jobs_of(query.order_by("due_at").limit(limit))
 
     def counts(self) -> Mapping[JobStatus, int]:

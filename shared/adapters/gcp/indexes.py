@@ -73,6 +73,7 @@ _OF_A_KIND = (IndexField(path="owner"), IndexField(path=JOB_KIND))
 _WITH_STATUS = (*_OF_A_KIND, IndexField(path="status"))
 _OLDEST_FIRST = IndexField(path="created_at")
 _NEWEST_FIRST = IndexField(path="created_at", order="DESCENDING")
+_LONGEST_DUE_FIRST = IndexField(path="due_at")
 
 PAGES_NEWEST_FIRST = CompositeIndex(collection=JOBS, fields=(*_OF_A_KIND, _NEWEST_FIRST))
 PAGES_OLDEST_FIRST = CompositeIndex(collection=JOBS, fields=(*_OF_A_KIND, _OLDEST_FIRST))
@@ -102,6 +103,9 @@ OWNERS_JOBS_BY_END = CompositeIndex(
 MODELS_JOBS_BY_END = CompositeIndex(
     collection=JOBS, fields=(IndexField(path=MODEL), IndexField(path=WORK_ENDED_AT))
 )
+DUE_JOBS_BY_STATUS = CompositeIndex(
+    collection=JOBS, fields=(IndexField(path="status"), _LONGEST_DUE_FIRST)
+)
 AMOUNTS_OF_A_MONTH = CompositeIndex(
     collection=USAGE,
     fields=(IndexField(path="owner"), IndexField(path="month"), IndexField(path="amount")),
@@ -119,6 +123,7 @@ COMPOSITE_INDEXES = (
     MODELS_JOBS_BY_STATUS_IN_ORDER,
     OWNERS_JOBS_BY_END,
     MODELS_JOBS_BY_END,
+    DUE_JOBS_BY_STATUS,
     AMOUNTS_OF_A_MONTH,
 )
 
@@ -158,7 +163,13 @@ QUERIES = (
         ordered=(_OLDEST_FIRST,),
         index=PAGES_BY_STATUS_OLDEST_FIRST,
     ),
-    Query(made_by="due", collection=JOBS, ordered=(IndexField(path="due_at"),)),
+    Query(
+        made_by="due",
+        collection=JOBS,
+        equal=("status",),
+        ordered=(_LONGEST_DUE_FIRST,),
+        index=DUE_JOBS_BY_STATUS,
+    ),
     Query(made_by="counts", collection=JOBS, equal=("status",)),
     Query(
         made_by="admit: an owner's jobs that wait, or are in flight",

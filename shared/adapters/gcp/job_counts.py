@@ -17,10 +17,10 @@ from shared.adapters.gcp.indexes import JOBS, KIND, MODEL, WORK_ENDED_AT
 from shared.adapters.gcp.job_documents import moment_from
 from shared.adapters.gcp.usage_ledger import UsageLedger
 from shared.admission import RATE_WINDOW, AdmissionLimits, Standing
-from shared.job import Job, JobStatus
+from shared.job import IN_FLIGHT, Job, JobStatus
 
 _QUEUED = FieldFilter("status", "==", JobStatus.QUEUED.value)
-_IN_FLIGHT = [status.value for status in JobStatus if not status.is_terminal]
+_IN_FLIGHT = [status.value for status in IN_FLIGHT]
 
 
 class JobCounts:
