@@ -12,6 +12,11 @@ locals {
     },
   )
 
+  # So many clips of half a minute a GPU makes in two hours: whoever would wait longer is told so at once. A message
+  # that is refused whenever it is delivered lives longer than that by far, see var.redelivery.
+  queued_per_gpu = 250
+  gpus           = var.gpu_worker_pool == null ? var.gpu_worker.max_instances : var.gpu_worker_pool.instances
+
   # Cloud Run has checked who calls a private service, and has removed the signature of his token.
   called_by = {
     api = {
@@ -80,7 +85,12 @@ locals {
       replicate = merge(try(var.configuration.images.replicate, {}), local.replicate_files)
     }
     retention = var.retention
-    worker    = {}
+    limits = {
+      queued_per_model = try(var.configuration.limits.queued_per_model, local.queued_per_gpu * local.gpus)
+      queued_per_owner = try(var.configuration.limits.queued_per_owner, local.queued_per_gpu * local.gpus / 2)
+    }
+    # Of a pool's workers, each; Cloud Scheduler has the API do it as well.
+    worker = { sweep_seconds = try(var.configuration.worker.sweep_seconds, 60) }
     gcp = {
       project      = var.project_id
       database     = var.firestore.database

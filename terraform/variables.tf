@@ -58,7 +58,7 @@ variable "billing_account" {
 }
 
 variable "configuration" {
-  description = "What else promptreel.yaml is to say, as config/promptreel.yaml documents it: { limits = { queued_per_owner = 50 } }. What depends on this installation (gcp, artifacts.bucket, …) is filled in and wins."
+  description = "What else promptreel.yaml is to say, as config/promptreel.yaml documents it: { limits = { queued_per_owner = 50 } }. What depends on this installation (gcp, artifacts.bucket, …) is filled in and wins; the length of queues follows the GPUs unless you say it."
   type        = any
   default     = {}
 }
@@ -109,8 +109,8 @@ variable "gpu_worker" {
   default = {}
 
   validation {
-    condition     = var.gpu_worker.min_instances >= 0 && var.gpu_worker.max_instances >= max(1, var.gpu_worker.min_instances) && var.gpu_worker.max_instances <= 50
-    error_message = "max_instances must be 1 to 50, and not below min_instances: it is what caps the cost."
+    condition     = var.gpu_worker.min_instances >= 0 && var.gpu_worker.max_instances >= max(1, var.gpu_worker.min_instances) && var.gpu_worker.max_instances <= 1000
+    error_message = "max_instances must be 1 to 1000, and not below min_instances: it is what caps the cost."
   }
   validation {
     condition     = contains(["4 16Gi", "8 32Gi"], "${var.gpu_worker.cpu} ${var.gpu_worker.memory}")
@@ -124,8 +124,8 @@ variable "gpu_worker_pool" {
   default     = null
 
   validation {
-    condition     = var.gpu_worker_pool == null ? true : var.gpu_worker_pool.instances >= 1 && var.gpu_worker_pool.instances <= 50
-    error_message = "instances must be 1 to 50."
+    condition     = var.gpu_worker_pool == null ? true : var.gpu_worker_pool.instances >= 1 && var.gpu_worker_pool.instances <= 1000
+    error_message = "instances must be 1 to 1000."
   }
 }
 
@@ -229,11 +229,11 @@ variable "project_id" {
 }
 
 variable "redelivery" {
-  description = "When a message that was not acknowledged comes back, in seconds, and after how many deliveries it is a dead letter. Cloud Run's 429 counts as one: keep deliveries at 20 or above."
+  description = "When a message that was not acknowledged comes back, in seconds, and after how many deliveries it is a dead letter. Cloud Run's 429 counts as one, so this is how long jobs outlast a time without GPUs: 100 some fifteen hours, 20 two. A job that kills its workers ends after worker.max_attempts all the same."
   type = object({
     backoff_min_seconds = optional(number, 10)
     backoff_max_seconds = optional(number, 600)
-    max_deliveries      = optional(number, 20)
+    max_deliveries      = optional(number, 100)
   })
   default = {}
 

@@ -35,7 +35,13 @@ MAX_INSTANCES = Known(
     value=1, unit="", kind="configured", source="terraform/variables.tf gpu_worker.max_instances"
 )
 MAX_INSTANCES_ALLOWED = Known(
-    value=50, unit="", kind="configured", source="terraform/variables.tf, gpu_worker's validation"
+    value=1000, unit="", kind="configured", source="terraform/variables.tf, gpu_worker's validation"
+)
+QUEUED_PER_GPU = Known(
+    value=250,
+    unit="jobs",
+    kind="configured",
+    source="terraform/configuration.tf queued_per_gpu",
 )
 CONCURRENCY = Known(
     value=4,
@@ -62,13 +68,13 @@ BACKOFF_MAX = Known(
     source="terraform/variables.tf redelivery.backoff_max_seconds",
 )
 MAX_DELIVERIES = Known(
-    value=20, unit="", kind="configured", source="terraform/variables.tf redelivery.max_deliveries"
+    value=100, unit="", kind="configured", source="terraform/variables.tf redelivery.max_deliveries"
 )
 SWEEP_EVERY = Known(
     value=60, unit="s", kind="configured", source="terraform/variables.tf sweep_schedule"
 )
 POOL_SWEEP_EVERY = Known(
-    value=5, unit="s", kind="configured", source="config/promptreel.yaml worker.sweep_seconds"
+    value=60, unit="s", kind="configured", source="terraform/configuration.tf worker.sweep_seconds"
 )
 VISIBILITY = Known(
     value=60,
@@ -212,13 +218,7 @@ DEAD_LETTER_LOOK = Known(
     value=2.0,
     unit="s",
     kind="counted",
-    source="shared/adapters/gcp/pubsub_queue.py _LOOK_SECONDS: waited where there are none, a topic",
-)
-TOPICS = Known(
-    value=3,
-    unit="",
-    kind="counted",
-    source="shared/adapters/gcp/pubsub_topology.py TOPICS, looked through one after the other",
+    source="shared/adapters/gcp/pubsub_queue.py _LOOK_SECONDS: waited where there are none, of all topics at the same time",
 )
 LOG_WRITES = Known(
     value=4,

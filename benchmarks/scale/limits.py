@@ -6,13 +6,12 @@ from math import log
 
 from scale import known, operations, prices
 from scale.operations import Operations, Render
-from scale.push import Subscription
+from shared.sweep import _FILES_AT_ONCE
 
 _HOUR = 3600.0
 _MINUTE = 60.0
 _VISITS = 2  # of the sweep to an ended job: for its files, then for itself
 _SEATS_SHARE = 0.75  # services/api/waiting.py seats_for
-_BURST_MINUTES = 10.0
 _MONTH_HOURS = 730.0
 _RAMP_MINUTES = 5.0
 
@@ -27,12 +26,12 @@ class Limit:
     then: str  # what to change
 
 
-def limits_of(render: Render, *, sweep_jobs: int, queued_per_model: int) -> Sequence[Limit]:
+def limits_of(render: Render) -> Sequence[Limit]:
     """Of an installation as terraform makes it, the lowest first."""
     found = [
         *_of_gpus(render),
-        *_of_the_sweep(sweep_jobs),
-        *_of_the_api(render, queued_per_model),
+        *_of_the_sweep(),
+        *_of_the_api(render),
         *_of_google(render),
     ]
     return sorted(found, key=lambda limit: limit.jobs_an_hour)
@@ -42,9 +41,9 @@ def reached(limits: Sequence[Limit], jobs_an_hour: float) -> Sequence[Limit]:
     return [limit for limit in limits if limit.jobs_an_hour < jobs_an_hour]
 
 
-def gpus_that_drain(render: Render, subscription: Subscription, *, queued_per_model: int) -> float:
-    """Fewer, and messages of a full queue may be delivered too often before their turn comes."""
-    return queued_per_model * render.seconds / subscription.patience_seconds
+def hours_to_drain(render: Render) -> float:
+    """A full queue: longer than a message lives, and the last of it would fail before its turn."""
+    return known.QUEUED_PER_GPU.value * render.seconds / _HOUR
 
 
 def ramp_minutes(render: Render, jobs_an_hour: float) -> float:
@@ -80,43 +79,30 @@ def _of_gpus(render: Render) -> list[Limit]:
             then="ask for more, or use another region, too",
         ),
         Limit(
-            name="fifty GPUs: the most terraform/variables.tf allows",
+            name=f"{known.MAX_INSTANCES_ALLOWED.value:,.0f} GPUs: the most terraform/variables.tf allows",
             jobs_an_hour=known.MAX_INSTANCES_ALLOWED.value * each,
             hard=True,
-            then="raise the validation; an installation a region, callers divided among them",
+            then="an installation a region, callers divided among them",
         ),
     ]
 
 
-def _of_the_sweep(sweep_jobs: int) -> list[Limit]:
-    a_minute = _MINUTE / (operations.CALLS_OF_A_VISIT * known.CALL_SECONDS.value)
-    looked_at = sweep_jobs * _MINUTE / known.SWEEP_EVERY.value
+def _of_the_sweep() -> list[Limit]:
+    a_visit = operations.CALLS_OF_A_VISIT * known.CALL_SECONDS.value
+    visits = _MINUTE / a_visit * _FILES_AT_ONCE * _HOUR / known.SWEEP_EVERY.value
     return [
         Limit(
             name="files removed by one sweep in its minute",
-            jobs_an_hour=a_minute * 60 / _VISITS,
-            hard=True,
-            then="several threads a sweep, or the bucket's own lifecycle rule for files; and a query "
-            "for jobs that live before the one for those that have ended: overdue ones hide them",
-        ),
-        Limit(
-            name=f"{sweep_jobs} jobs a sweep looks at",
-            jobs_an_hour=looked_at * 60 / _VISITS,
-            hard=True,
-            then="the same",
+            jobs_an_hour=visits / _VISITS,
+            hard=False,
+            then="the bucket's own lifecycle rule for files: they stay longer than they should",
         ),
     ]
 
 
-def _of_the_api(render: Render, queued_per_model: int) -> list[Limit]:
+def _of_the_api(render: Render) -> list[Limit]:
     threads = known.API_MAX_INSTANCES.value * known.API_THREADS.value
     return [
-        Limit(
-            name=f"{queued_per_model} jobs may wait: less than {_BURST_MINUTES:.0f} minutes of arrivals",
-            jobs_an_hour=queued_per_model * 60 / _BURST_MINUTES,
-            hard=False,
-            then="raise limits.queued_per_model with the GPUs",
-        ),
         Limit(
             name="seats for callers who follow their job: all do",
             jobs_an_hour=threads * _SEATS_SHARE * _HOUR / render.seconds,

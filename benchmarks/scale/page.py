@@ -16,7 +16,7 @@ def page_of(found: Figures) -> str:
         _opening(found),
         "## What comes out",
         _outcomes(main),
-        _reading(main),
+        _reading(found, main),
         "![Seconds until a job is claimed](pictures/scale-waits.png)",
         "## What a clip costs",
         _costs(main),
@@ -28,8 +28,8 @@ def page_of(found: Figures) -> str:
         "## What a setting does",
         _outcomes(compared),
         _settings(main, compared),
-        "## What it shows to be wrong",
-        _wrong(found, main, compared),
+        "## What to know",
+        _caveats(found, main, compared),
         "## What a job asks for",
         _operations(found),
         "## Checked",
@@ -93,14 +93,15 @@ def _outcomes(rows: Iterable[Figures]) -> str:
     )
 
 
-def _reading(main: Sequence[Figures]) -> str:
+def _reading(found: Figures, main: Sequence[Figures]) -> str:
     fitting = {row["load"]: row["instances"]["most"] for row in main if row["name"] == "pool"}
     sizes = ", ".join(f"{most:,} for {load}" for load, most in fitting.items())
     return (
         "- **as it is**: pushed, one GPU, four requests an instance: terraform's defaults.\n"
         "- **fitting**: pushed, one request an instance, and so many GPUs at most as noon keeps busy, and twice the "
-        f"square root of that against chance: {sizes}. `limits.queued_per_model` holds ten minutes of noon.\n"
+        f"square root of that against chance: {sizes}.\n"
         "- **pool**: `gpu_worker_pool` of that size. It is always there.\n\n"
+        f"As terraform has it, {number(found['known']['QUEUED_PER_GPU']['value'])} jobs a GPU may wait. "
         "Noon has 1.6 times the average, night 0.4 times; a tenth of the jobs come ten at once. A wait is from acceptance "
         "to the first claim, of the jobs that were claimed; *failed* are jobs that were accepted and have no clip; "
         "*refused* were told 429."
@@ -153,16 +154,17 @@ def _first(found: Figures) -> str:
 
 def _settings(main: Sequence[Figures], compared: Sequence[Figures]) -> str:
     one = next(row for row in main if row["load"] == "10,000" and row["name"] == "fitting")
-    two, four, shrinking, stubborn = (
+    two, four, shrinking, stubborn, impatient = (
         next(row for row in compared if row["name"].startswith(name))
         for name in (
             "2 requests",
             "4 requests an",
             "4 requests, a window",
             "as it is, a window",
+            "the same, 20",
         )
     )
-    accepted = stubborn["jobs"]["submitted"] - stubborn["jobs"]["refused"]
+    accepted = impatient["jobs"]["submitted"] - impatient["jobs"]["refused"]
     told = ", ".join(
         f"{seconds(row['wait_seconds']['p95'])} s at the 95th percentile and {row['usd_a_clip']:.4f} $ with {name}"
         for name, row in (("one", one), ("two", two), ("four", four))
@@ -176,35 +178,30 @@ def _settings(main: Sequence[Figures], compared: Sequence[Figures]) -> str:
         "**What nobody publishes** is how Pub/Sub's window shrinks when pushes fail. With four requests, a window that "
         f"loses a tenth each time makes the 99th percentile {seconds(shrinking['wait_seconds']['p99'])} s instead of "
         f"{seconds(four['wait_seconds']['p99'])}: who is given back for standing in line too "
-        "long has made it narrower. One that never shrinks, before one GPU, lets "
-        f"{stubborn['jobs'].get('undeliverable', 0) / accepted:.0%} of the accepted jobs fail as `undeliverable`, and delivers "
-        f"{stubborn['deliveries'] / max(stubborn['jobs'].get('finished', 1), 1):.0f} times for each clip. Where pushes do "
-        "not fail it makes no difference: enough GPUs, or a pool."
+        "long has made it narrower. One that never shrinks, before one GPU, delivers "
+        f"{stubborn['deliveries'] / max(stubborn['jobs'].get('finished', 1), 1):.0f} times for each clip; {failed(stubborn)} jobs fail as "
+        "`undeliverable` where a message has a hundred deliveries, "
+        f"{impatient['jobs'].get('undeliverable', 0):,} of {accepted:,} accepted where it has twenty. Where pushes do not fail it makes no difference: enough GPUs, or a pool."
     )
 
 
-def _wrong(found: Figures, main: Sequence[Figures], compared: Sequence[Figures]) -> str:
+def _caveats(found: Figures, main: Sequence[Figures], compared: Sequence[Figures]) -> str:
     busy = next(row for row in main if row["load"] == "10,000" and row["name"] == "as it is")
     reference = next(row for row in compared if row["preset"] == "reference")
     accepted = busy["jobs"]["submitted"] - busy["jobs"]["refused"]
     patience = found["message_patience_seconds"] / 3600
     return (
-        f"- **A full queue and few GPUs.** A message that is refused at each of its {number(found['known']['MAX_DELIVERIES']['value'])} "
-        f"deliveries lives {patience:.1f} hours; a full queue of `limits.queued_per_model` takes fewer than "
-        f"{found['gpus_that_drain_a_full_queue']:.1f} GPUs longer than that. Only Pub/Sub's own restraint keeps the last "
-        "of them from failing as `undeliverable`. The limit should follow `gpu_worker.max_instances`.\n"
-        "- **A second message an hour.** A job that waits for hours is published again every hour, though its first "
+        f"- **A full queue** is {found['hours_to_drain_a_full_queue']:.1f} hours of `fast` for the GPUs there are. A message that is refused at each of "
+        f"its {number(found['known']['MAX_DELIVERIES']['value'])} deliveries lives {patience:.1f}: so long may there be no GPU before a job "
+        "fails as `undeliverable`. With a preset that takes longer, set `limits.queued_per_model` lower.\n"
+        "- **A second message an hour.** A job that waits for more than an hour is published again, though its first "
         f"message is still there: {busy['published'] / accepted:.1f} messages a job at 10,000 an hour as it is, each "
         "delivered, refused and backed off by itself.\n"
-        "- **The sweep's order.** It looks at those that are longest due, a thousand at most. Where files of ended jobs come due faster "
-        "than they are removed, the overdue ones fill that thousand, and hide jobs of silent workers and jobs never "
-        "published. Above the rate in the table recovery would stop, a week after it was reached.\n"
-        f"- **A sweep that finds nothing waits** up to two seconds for dead letters of each of three topics, one after the other, "
-        f"every minute: as much as {found['empty_sweeps_usd_a_month']:.2f} $ a month of the API's machine before Google's free tier, "
+        "- **Ends are told again after files are removed.** A webhook whose courier died is due as files of ended jobs are, "
+        "and waits where more of these are overdue than a sweep removes.\n"
+        f"- **A sweep that finds nothing waits** two seconds for dead letters, every minute: as much as "
+        f"{found['empty_sweeps_usd_a_month']:.2f} $ a month of the API's machine before Google's free tier, "
         "the column API at one job an hour.\n"
-        "- **A pool sweeps as often as it has workers**, each every five seconds, where one would do.\n"
-        "- **Fifty GPUs** are the most that terraform's validation allows; 10,000 an hour keep "
-        f"{10_000 * found['render_seconds']['mean'] / 3600:.0f} busy on average.\n"
         f"- **`reference` on an L4**: {failed(reference)}, three attempts paid for each, if the prediction holds; a clip "
         f"costs {reference['usd_a_clip']:.2f} $ at one job an hour."
     )

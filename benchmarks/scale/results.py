@@ -57,11 +57,7 @@ def figures_of(scenario: Scenario, outcome: Outcome) -> Figures:
 
 def whole(rows: Sequence[Figures], *, seed: int, quick: bool) -> Figures:
     render = scenarios.mean_render("fast")
-    found = limits.limits_of(
-        render,
-        sweep_jobs=scenarios.sweep_jobs(),
-        queued_per_model=scenarios.queued_per_model(),
-    )
+    found = limits.limits_of(render)
     noons = {name: scenarios.traffic_of(name).peak_per_hour for name in scenarios.PER_HOUR}
     subscription = scenarios.subscription()
     return {
@@ -77,12 +73,7 @@ def whole(rows: Sequence[Figures], *, seed: int, quick: bool) -> Figures:
             for load, noon in noons.items()
         },
         "message_patience_seconds": round(subscription.patience_seconds),
-        "gpus_that_drain_a_full_queue": round(
-            limits.gpus_that_drain(
-                render, subscription, queued_per_model=scenarios.queued_per_model()
-            ),
-            1,
-        ),
+        "hours_to_drain_a_full_queue": round(limits.hours_to_drain(render), 1),
         "empty_sweeps_usd_a_month": round(limits.sweep_usd_a_month(), 2),
         "ramp_minutes_at_noon": {
             load: round(limits.ramp_minutes(render, noon)) for load, noon in noons.items()

@@ -18,7 +18,7 @@ from scale.push import Subscription
 from scale.simulation import Load, Pulled, Pushed
 from scale.worker import WorkerRules
 from shared.catalog import find_model
-from shared.config_sections import Limits, Worker
+from shared.config_sections import Worker
 from shared.job import REPUBLISH_AFTER
 from shared.sweep import _DEAD_LETTERS, _JOBS
 from shared.transitions import REQUEUE_GRACE
@@ -98,16 +98,6 @@ def rules(*, queued_at_most: int, sweep_seconds: float) -> Rules:
     )
 
 
-def sweep_jobs() -> int:
-    return _JOBS
-
-
-def queued_per_model() -> int:
-    limit = Limits().queued_per_model
-    assert limit is not None
-    return limit
-
-
 def subscription() -> Subscription:
     return Subscription(
         ack_deadline_seconds=known.PUSH_SECONDS.value,
@@ -127,12 +117,11 @@ def pushed(
     *,
     max_instances: int = int(known.MAX_INSTANCES.value),
     concurrency: int = int(known.CONCURRENCY.value),
-    queued_at_most: int | None = None,
 ) -> Pushed:
     """As terraform makes it, but for what is named."""
     return Pushed(
         rules=rules(
-            queued_at_most=queued_at_most or queued_per_model(),
+            queued_at_most=int(known.QUEUED_PER_GPU.value) * max_instances,
             sweep_seconds=known.SWEEP_EVERY.value,
         ),
         subscription=subscription(),
@@ -166,7 +155,7 @@ def pulled(
     """A pool of this size, otherwise as terraform and the code make it, but for what is named."""
     return Pulled(
         rules=rules(
-            queued_at_most=queued_at_most or queued_per_model(),
+            queued_at_most=queued_at_most or int(known.QUEUED_PER_GPU.value) * instances,
             sweep_seconds=known.POOL_SWEEP_EVERY.value,
         ),
         pool=WorkerPool(
@@ -200,12 +189,11 @@ def scenarios(*, quick: bool) -> list[Scenario]:
     for load in PER_HOUR:
         traffic = traffic_of(load)
         gpus = gpus_for(traffic, "fast")
-        queue = max(queued_per_model(), ceil(traffic.peak_per_hour / 6))
-        fitting = pushed(max_instances=gpus, concurrency=1, queued_at_most=queue)
+        fitting = pushed(max_instances=gpus, concurrency=1)
         for name, installation in (
             ("as it is", pushed()),
             ("fitting", fitting),
-            ("pool", pulled(gpus, queued_at_most=queue)),
+            ("pool", pulled(gpus)),
         ):
             found.append(_scenario(load, name, installation, quick=quick))
     return found + _comparisons(quick=quick)
@@ -215,11 +203,7 @@ def _comparisons(*, quick: bool) -> list[Scenario]:
     """What one setting does, or one thing that nobody knows, the rest being as it was."""
     load = "10,000"
     gpus = gpus_for(traffic_of(load), "fast")
-    queue = ceil(traffic_of(load).peak_per_hour / 6)
-    two, four = (
-        pushed(max_instances=gpus, concurrency=concurrency, queued_at_most=queue)
-        for concurrency in (2, 4)
-    )
+    two, four = (pushed(max_instances=gpus, concurrency=concurrency) for concurrency in (2, 4))
     shrinking = replace(four.subscription, window_kept_by_failure=known.WINDOW_KEPT_IN_FEAR.value)
     as_it_is = pushed()
     stubborn = replace(as_it_is.subscription, window_lost_by_failure=0.0)
@@ -237,6 +221,12 @@ def _comparisons(*, quick: bool) -> list[Scenario]:
             load,
             "as it is, a window that never shrinks",
             replace(as_it_is, subscription=stubborn),
+            quick=quick,
+        ),
+        _scenario(
+            load,
+            "the same, 20 deliveries",
+            replace(as_it_is, subscription=replace(stubborn, max_deliveries=20)),
             quick=quick,
         ),
         _scenario("100", "3 GPUs, 4 requests each", pushed(max_instances=three), quick=quick),

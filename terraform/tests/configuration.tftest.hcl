@@ -67,3 +67,17 @@ run "by_default" {
     error_message = "Who is not there needs no configuration."
   }
 }
+
+run "queues_as_long_as_the_gpus_are_many" {
+  command = apply
+
+  variables {
+    gpu_worker_pool = { instances = 4 }
+    configuration   = { limits = { queued_per_owner = null } }
+  }
+
+  assert {
+    condition     = yamldecode(google_secret_manager_secret_version.configuration["api"].secret_data).limits == { queued_per_model = 1000, queued_per_owner = null }
+    error_message = "A pool of four has four times the queue; who wants none for an owner says so."
+  }
+}

@@ -25,7 +25,7 @@ run "tags_instead_of_digests" {
 run "gpus_without_end" {
   command = plan
   variables {
-    gpu_worker = { max_instances = 1000 }
+    gpu_worker = { max_instances = 10000 }
   }
   expect_failures = [var.gpu_worker]
 }

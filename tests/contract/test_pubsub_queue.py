@@ -248,7 +248,7 @@ def test_what_is_made_is_as_it_was_asked_for(emulated_project, subscriber):
         made = subscriber.get_subscription(subscription=subscription_path(emulated_project, name))
         dead = topic_path(emulated_project, names.dead)
         assert made.dead_letter_policy.dead_letter_topic == dead
-        assert made.dead_letter_policy.max_delivery_attempts == 20
+        assert made.dead_letter_policy.max_delivery_attempts == 100
         assert made.retry_policy.minimum_backoff.total_seconds() == 10
         assert made.retry_policy.maximum_backoff.total_seconds() == 600
         assert made.ack_deadline_seconds == 60

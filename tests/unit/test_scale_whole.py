@@ -12,7 +12,7 @@ from scale.simulation import Load, simulate
 
 from services.api.waiting import seats_for
 from services.gpu_worker import attempt, push_service
-from shared.adapters.gcp import pubsub_queue, pubsub_topology
+from shared.adapters.gcp import pubsub_queue
 from shared.catalog import find_model
 from shared.prices import L4_PRICE
 
@@ -126,11 +126,16 @@ def test_twice_the_price_is_twice_the_bill(monkeypatch):
 
 
 def test_a_limit_is_reached_by_whoever_asks_for_more():
-    found = limits.limits_of(scenarios.mean_render("fast"), sweep_jobs=1000, queued_per_model=1000)
+    found = limits.limits_of(scenarios.mean_render("fast"))
     assert [limit.jobs_an_hour for limit in found] == sorted(limit.jobs_an_hour for limit in found)
     assert limits.reached(found, 1) == []
     assert limits.reached(found, 300)[0].name.startswith("one GPU")
     assert len(limits.reached(found, 1e7)) == len(found)
+
+
+def test_a_full_queue_is_empty_before_a_message_that_is_always_refused_is_given_up():
+    patience = scenarios.subscription().patience_seconds / 3600
+    assert limits.hours_to_drain(scenarios.mean_render("fast")) < patience
 
 
 def test_what_is_called_configured_is_what_terraform_sets():
@@ -149,6 +154,9 @@ def test_what_is_called_configured_is_what_terraform_sets():
     assert default("threads") == known.API_THREADS.value
     service = (ROOT / "terraform/gpu_worker.tf").read_text()
     assert f"max_instance_request_concurrency = {known.CONCURRENCY.value:.0f}" in service
+    configuration = (ROOT / "terraform/configuration.tf").read_text()
+    assert f"queued_per_gpu = {known.QUEUED_PER_GPU.value:.0f}\n" in configuration
+    assert f"worker.sweep_seconds, {known.POOL_SWEEP_EVERY.value:.0f})" in configuration
     naming = (ROOT / "terraform/naming.tf").read_text()
     assert f"push_seconds = {known.PUSH_SECONDS.value:.0f}" in naming
     assert '"* * * * *"' in variables  # every minute
@@ -160,9 +168,7 @@ def test_what_is_called_counted_is_what_the_code_says():
     assert operations._REPORT_SECONDS == attempt._REPORT_SECONDS
     settings = yaml.safe_load((ROOT / "config/promptreel.yaml").read_text())
     assert settings["worker"]["heartbeat_seconds"] == operations._HEARTBEAT_SECONDS
-    assert settings["worker"]["sweep_seconds"] == known.POOL_SWEEP_EVERY.value
     assert known.DEAD_LETTER_LOOK.value == pubsub_queue._LOOK_SECONDS
-    assert known.TOPICS.value == len(pubsub_topology.TOPICS)
     assert scenarios._MARGIN_SECONDS == push_service._MARGIN_SECONDS
     assert known.PUSH_SECONDS.value == push_service.PUSH_SECONDS
     assert seats_for(100) == 100 * limits._SEATS_SHARE

@@ -195,8 +195,10 @@ def test_what_a_user_chooses_reaches_the_services():
     assert chosen.images.replicate.request_seconds == 20
     assert chosen.plans["free"].images_per_month == 5
     assert chosen.fallback_backend == "veo3"
-    assert default.limits == Config().limits
-    assert default.worker == Config().worker
+    for_one_gpu = local_values()["queued_per_gpu"]
+    queued = {"queued_per_model": for_one_gpu, "queued_per_owner": for_one_gpu // 2}
+    assert default.limits == Config().limits.model_copy(update=queued)
+    assert default.worker == Config().worker.model_copy(update={"sweep_seconds": 60})
     assert default.images == Config().images
     assert default.fallback_backend is None
 

@@ -69,7 +69,7 @@ class Redelivery:
     """When a message comes back, and when it is given up."""
 
     ack_deadline_seconds: int = 60  # 10 to 600
-    max_delivery_attempts: int = 20  # 5 to 100
+    max_delivery_attempts: int = 100  # 5 to 100
     backoff_min_seconds: float = 10
     backoff_max_seconds: float = 600
 
