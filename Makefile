@@ -110,7 +110,7 @@ bench: $(DEV) ## Measure, print tables, write benchmarks/results/; a quarter of 
 	@$(BIN)/python benchmarks/stitch.py
 	@$(BIN)/python benchmarks/scale
 
-bench-peers: $(DEV) ## Measure it beside what people would pick instead; half an hour on two cores that do nothing else.
+bench-peers: $(DEV) ## Measure it beside what people would pick instead; 40 minutes on two cores that do nothing else.
 	@$(BIN)/python benchmarks/peers --environments $(VENV)-peers
 
 clean: ## Remove what the commands above made; jobs and models stay.

@@ -62,12 +62,22 @@ def _polling(plan: Plan) -> Iterator[Column]:
 def behind(column: Column, found: Mapping[str, Mapping[str, Spread]]) -> str | None:
     """Who is best, where ours is behind by more than a tie. Only services of one machine are compared."""
     ours = found.get(OURS, {}).get(column.key)
-    others = {
+    others = _others(column, found)
+    if ours is None or leads(ours, list(others.values()), less_is_better=column.less_is_better):
+        return None
+    return best(column, found)
+
+
+def best(column: Column, found: Mapping[str, Mapping[str, Spread]]) -> str | None:
+    """Of the others; None if none of them has the column."""
+    others = _others(column, found)
+    pick = min if column.less_is_better else max
+    return pick(others, key=lambda name: others[name].value, default=None)
+
+
+def _others(column: Column, found: Mapping[str, Mapping[str, Spread]]) -> Mapping[str, Spread]:
+    return {
         name: figures[column.key]
         for name, figures in found.items()
         if column.key in figures and not name.startswith(OURS)
     }
-    if ours is None or leads(ours, list(others.values()), less_is_better=column.less_is_better):
-        return None
-    pick = min if column.less_is_better else max
-    return pick(others, key=lambda name: others[name].value)

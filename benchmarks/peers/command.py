@@ -5,7 +5,7 @@
 Each peer gets an environment of its own the first time (a few minutes, from pinned packages); who cannot be
 set up is skipped, and it is said why. Everything listens at 127.0.0.1 and is gone afterwards, after Ctrl-C
 too. Prints tables. A full run, of all services, also writes benchmarks/results/peers.json and
-docs/benchmarks.md, half an hour on two cores; --page writes the page anew from the last figures.
+docs/benchmarks.md, 40 minutes on two cores; --page writes the page anew from the last figures.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How much is measured: enough to tell the services apart within half an hour, or just enough to try them all."""
+"""How much is measured: enough to tell the services apart within 40 minutes, or just enough to try them all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """A Redis server for the peers that need one: this machine's, else Debian's package, unpacked into a folder.
 
-It runs as it comes: snapshots after a while, no append-only file.
+It runs as it comes, with snapshots after a while and no append-only file, or it syncs every change to the
+disk before it answers.
 """
 
 import os
@@ -31,9 +32,11 @@ class RedisServer:
     version: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def command(self, port: int, folder: Path) -> Sequence[str]:
+    def command(self, port: int, folder: Path, *, syncs: bool) -> Sequence[str]:
         """On this machine only; what it saves is in the folder."""
         options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(folder)}
+        if syncs:
+            options |= {"--appendonly": "yes", "--appendfsync": "always"}
         return [str(self.program), *(word for option in options.items() for word in option)]
 
 

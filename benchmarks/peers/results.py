@@ -19,6 +19,7 @@ class Found:
     versions: Mapping[str, str]
     keeps: str
     set_as: str
+    keeps_what_it_accepts: bool = False  # also when the power goes
     skipped: str | None = None  # why nothing, or nothing more, was measured
     figures: Mapping[str, Spread] = field(default_factory=dict)
     empty: Mapping[str, str] = field(

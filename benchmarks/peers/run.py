@@ -132,6 +132,7 @@ def _found(bench: _Bench) -> Found:
         versions=dict(system.versions),
         keeps=system.keeps,
         set_as=system.set_as,
+        keeps_what_it_accepts=system.keeps_what_it_accepts,
         skipped=bench.skipped,
         figures=samples.figures(),
         empty={**samples.notes, **system.lacks},

@@ -14,6 +14,7 @@ from peers.memory import Taken, kilobytes_in
 from peers.page import write_page
 from peers.plan import QUICK
 from peers.reasons import REASONS
+from peers.redis_server import RedisServer
 from peers.results import Found, Report, from_document, to_document
 from peers.service_run import Samples
 from peers.spread import Spread, leads, of_rounds, of_values, ratio
@@ -193,6 +194,29 @@ def test_the_page_says_who_leads_who_was_skipped_and_what_was_lost(tmp_path):
     assert "**Promptreel did not bear the fault `server`**" in page
     assert "it cannot be polled" in page
     assert (tmp_path / "pictures" / "peers-started-ms.svg").read_text().startswith("<svg")
+
+
+def test_who_keeps_as_much_is_compared_as_well(tmp_path):
+    found = report()
+    synced = Found(
+        name="rq-synced",
+        title="FastAPI + RQ, synced",
+        versions={"it": "1.0"},
+        keeps="a disk",
+        set_as="it comes",
+        keeps_what_it_accepts=True,
+        figures={"started_ms": one(110.0)},
+    )
+    page = write_page(replace(found, services=[*found.services, synced]), tmp_path).read_text()
+    assert "submitted → started: Cog, 0.036× [FastAPI + RQ, synced, 2×]." in page
+
+
+def test_a_redis_that_syncs_keeps_every_change_before_it_replies(tmp_path):
+    server = RedisServer(tmp_path / "redis-server", "7.0")
+    assert "--appendfsync" not in server.command(1, tmp_path, syncs=False)
+    command = server.command(1, tmp_path, syncs=True)
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--appendfsync") + 1] == "always"
 
 
 def test_the_table_says_the_same():

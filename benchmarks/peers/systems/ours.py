@@ -80,6 +80,7 @@ PROMPTREEL = System(
     versions={"promptreel": version("promptreel")},
     keeps="SQLite, each commit synced to the disk",
     set_as=_SET_AS,
+    keeps_what_it_accepts=True,
 )
 PROMPTREEL_EMULATORS = System(
     name="promptreel-emulators",

@@ -1,7 +1,9 @@
 """FastAPI before a queue in Redis: what most people build who need jobs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from peers.environments import environment, versions
@@ -12,41 +14,46 @@ _NO_STREAM = {"told": "polled only, as it is usually built"}
 
 
 @contextmanager
-def _rq(place: Place) -> Iterator[SetUp]:
+def _rq(place: Place, *, syncs: bool) -> Iterator[SetUp]:
     python = environment("rq", place.tools.environments)
     worker = [str(python.with_name("rq")), "worker", "--url", _url(place), "render"]
-    yield SetUp(programs=_behind_fastapi(place, python, web="rq_web:app", worker=worker))
+    yield SetUp(
+        programs=[_redis(place, syncs=syncs), *_behind_fastapi(place, python, "rq_web:app", worker)]
+    )
 
 
 @contextmanager
-def _celery(place: Place) -> Iterator[SetUp]:
+def _celery(place: Place, *, syncs: bool) -> Iterator[SetUp]:
     python = environment("celery", place.tools.environments)
     worker = [str(python), "-m", "celery", "--app", "celery_jobs", "worker"]
-    options = ["--concurrency", "1", "--loglevel", "info"]
-    programs = _behind_fastapi(place, python, web="celery_web:app", worker=worker + options)
-    yield SetUp(programs=programs)
+    worker += ["--concurrency", "1", "--loglevel", "info"]
+    yield SetUp(
+        programs=[
+            _redis(place, syncs=syncs),
+            *_behind_fastapi(place, python, "celery_web:app", worker),
+        ]
+    )
 
 
 def _behind_fastapi(
-    place: Place, python: Path, *, web: str, worker: Sequence[str]
+    place: Place, python: Path, web: str, worker: Sequence[str]
 ) -> Sequence[Program]:
     address = {**activated(python), "REDIS_URL": _url(place)}
     server = [str(python), "-m", "uvicorn", web, "--host", "127.0.0.1", "--port", str(place.port)]
     return (
-        _redis(place),
         Program(name="web", role="server", command=server, environment=address),
         Program(name="worker", role="worker", command=worker, environment=address),
     )
 
 
-def _redis(place: Place) -> Program:
+def _redis(place: Place, *, syncs: bool) -> Program:
     folder = place.folder / "redis"
     folder.mkdir(exist_ok=True)
     redis = place.tools.redis
     return Program(
         name="redis",
         role="store",
-        command=redis.command(place.store_port, folder),
+        command=redis.command(place.store_port, folder, syncs=syncs),
         environment=redis.environment,
         port=place.store_port,
     )
@@ -65,7 +72,7 @@ RQ = System(
     name="rq",
     title="FastAPI + RQ",
     dialect="fastapi",
-    set_up=_rq,
+    set_up=partial(_rq, syncs=False),
     versions=_pinned("rq", "rq", "fastapi", "uvicorn", "redis"),
     keeps="Redis as it comes: snapshots after a minute at the earliest",
     set_as="`rq worker` as it comes, three attempts by `Retry`, uvicorn with one process",
@@ -75,7 +82,7 @@ CELERY = System(
     name="celery",
     title="FastAPI + Celery",
     dialect="fastapi",
-    set_up=_celery,
+    set_up=partial(_celery, syncs=False),
     versions=_pinned("celery", "celery", "fastapi", "uvicorn", "redis"),
     keeps="Redis as it comes: snapshots after a minute at the earliest",
     set_as=(
@@ -84,3 +91,20 @@ CELERY = System(
     ),
     lacks=_NO_STREAM,
 )
+
+
+def _that_syncs(system: System, set_up: Callable[..., AbstractContextManager[SetUp]]) -> System:
+    """Whoever is told that a job is accepted may rely on it, as with ours."""
+    return replace(
+        system,
+        name=f"{system.name}-synced",
+        title=f"{system.title}, synced",
+        set_up=partial(set_up, syncs=True),
+        keeps="Redis with `appendfsync always`: each change synced to the disk before the reply",
+        set_as="the same",
+        keeps_what_it_accepts=True,
+    )
+
+
+RQ_SYNCED = _that_syncs(RQ, _rq)
+CELERY_SYNCED = _that_syncs(CELERY, _celery)

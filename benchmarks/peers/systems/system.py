@@ -81,6 +81,7 @@ class System:
     versions: Mapping[str, str]  # of what is compared
     keeps: str  # jobs, where
     set_as: str  # and on whose advice
+    keeps_what_it_accepts: bool = False  # also when the power goes
     lacks: Mapping[str, str] = field(
         default_factory=dict
     )  # by the beginning of a column's name: why
