@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 REASONS: Mapping[str, str] = {
     "accept": (
-        "A job is on the disk before its 202 is sent: admitted, and queued, each flushed (a flush is shared by "
-        "all who wait for one), then marked as published. Redis as it comes acknowledges from memory and saves "
-        "after a minute at the earliest; BentoML and Cog keep nothing. What that is worth is in the table of "
-        "faults, where everything is killed. Beside it, a submission is checked: key, limits, Idempotency-Key, "
-        "unknown fields."
+        "A job is admitted, its message queued, and it is marked as published: three transactions, the first two "
+        "of them flushed (a flush is shared by all who wait for one), so that a crash between any two is found "
+        "and mended. Before that a submission is checked (key, limits, Idempotency-Key, unknown fields), and "
+        "after it told in two lines of log. At 50 a second, of 4.2 ms the three transactions take 1.8 and the "
+        "checks, the reply and the log 1; the rest is between the server and its thread. RQ and Celery write a "
+        "hash and a list in one go, and the brackets show what a disk adds to that. What it is worth is in the "
+        "table of faults, where everything is killed."
     ),
     "started": (
         "The worker looks for messages a hundred times a second, for SQLite cannot call it, and claims the job "
