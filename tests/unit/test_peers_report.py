@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from peers.ledger import Entry, in_work, moments, read_ledger
 from peers.memory import Taken, kilobytes_in
 from peers.page import write_page
 from peers.plan import QUICK
+from peers.plots import Bar, draw
 from peers.reasons import REASONS
 from peers.redis_server import RedisServer
 from peers.results import Found, Report, from_document, to_document
@@ -194,6 +196,18 @@ def test_the_page_says_who_leads_who_was_skipped_and_what_was_lost(tmp_path):
     assert "**Promptreel did not bear the fault `server`**" in page
     assert "it cannot be polled" in page
     assert (tmp_path / "pictures" / "peers-started-ms.svg").read_text().startswith("<svg")
+
+
+def test_a_bar_that_is_far_longer_than_ours_is_broken_and_the_others_are_not_dwarfed(tmp_path):
+    ours, other, endless = (
+        Bar(label=f"{value} ms", value=value, least=value, most=value, is_ours=value == 5, text="x")
+        for value in (5.0, 10.0, 4000.0)
+    )
+    draw("accepted, ms", [ours, other, endless], tmp_path / "it.svg")
+    drawing = (tmp_path / "it.svg").read_text()
+    _, *bars = (float(width) for width in re.findall(r'<rect .*?width="([\d.]+)"', drawing))
+    assert bars[1] == bars[2] == 2 * bars[0]
+    assert drawing.count("<path") == 1  # the break
 
 
 def test_who_keeps_as_much_is_compared_as_well(tmp_path):
