@@ -17,7 +17,7 @@ from shared.adapters.gcp.firestore_jobs import FirestoreJobs
 from shared.adapters.gcp.indexes import IDEMPOTENCY, JOBS, LOG, OWNERS, USAGE, WORKERS
 from shared.admission import NO_LIMITS, AdmissionLimits
 from shared.errors import StoreUnavailable, TooManyInFlight
-from shared.job import Charge, Job
+from shared.job import Charge, Job, JobStatus
 from shared.ports import JobStore, WorkerBeat
 from shared.transitions import claim
 from tests.jobs import picture_job
@@ -306,7 +306,7 @@ def test_a_server_that_is_away_is_told_in_time_and_without_its_name(
         "update": partial(FirestoreJobs.update, job_id="job_secret", transition=one_more),
         "delete": partial(FirestoreJobs.delete, job_id="job_secret"),
         "list": partial(FirestoreJobs.list, owner="secret", kind="video", limit=1),
-        "due": partial(FirestoreJobs.due, now=noon, limit=1),
+        "due": partial(FirestoreJobs.due, now=noon, limit=1, statuses=JobStatus),
         "counts": FirestoreJobs.counts,
         "ended_since": partial(FirestoreJobs.ended_since, since=noon, owner="secret"),
         "queued_before": partial(FirestoreJobs.queued_before, model="secret", moments=[noon]),
