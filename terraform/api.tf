@@ -142,6 +142,7 @@ resource "google_cloud_run_v2_service" "api" {
   }
 
   depends_on = [
+    google_firestore_index.composite, # a query without its index is refused
     google_project_iam_member.firestore,
     google_pubsub_topic_iam_member.api_pings,
     google_secret_manager_secret_iam_member.api_reads,

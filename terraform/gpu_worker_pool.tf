@@ -80,6 +80,7 @@ resource "google_cloud_run_v2_worker_pool" "gpu_worker" {
   }
 
   depends_on = [
+    google_firestore_index.composite, # a query without its index is refused
     google_project_iam_member.firestore,
     google_pubsub_subscription_iam_member.gpu_worker_pulls,
     google_secret_manager_secret_iam_member.reads_configuration,
