@@ -77,14 +77,15 @@ class Sweep:
     remote: RemoteJobs | None = None
 
     def run(self) -> SweepReport:
-        """First what somebody waits for, however many files are to be removed."""
+        """First the jobs that somebody waits for, however many files are to be removed."""
         done = SweepReport()
         for job in self._due(IN_FLIGHT):
             done.add(self._swept(job))
+        self._sweep_all_ended(done)
+        # Last: a queue that is away keeps no file beyond its retention.
         for delivery in self.queue.dead_letters(limit=_DEAD_LETTERS):
             self._bury(delivery.message.job_id, done)
             self.queue.acknowledge(delivery)
-        self._sweep_all_ended(done)
         if done:
             log.info("swept", **vars(done))
         return done

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -728,6 +729,17 @@ def test_overdue_files_hide_no_job_whose_worker_is_gone(house, monkeypatch):
     house.artifacts.stuck = frozenset()
     house.lifecycle.sweep()
     assert [house.store.get(job.id).artifacts for job in overdue] == [()] * 5
+
+
+def test_a_queue_that_is_away_keeps_no_file_beyond_its_retention(house, monkeypatch):
+    job = house.finished()
+    house.clock.advance(7 * DAY_SECONDS)
+    monkeypatch.setattr(
+        house.queue, "dead_letters", Mock(side_effect=QueueUnavailable("it is away"))
+    )
+    with pytest.raises(QueueUnavailable):
+        house.lifecycle.sweep()
+    assert house.store.get(job.id).artifacts == ()
 
 
 def test_files_that_cannot_be_removed_do_not_keep_a_sweep_going(house, monkeypatch):
