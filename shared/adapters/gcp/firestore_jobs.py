@@ -36,6 +36,7 @@ from shared.adapters.gcp.job_documents import (
     key_fields,
     log_expire_at,
     moment_from,
+    status_among,
     worker_document,
 )
 from shared.adapters.gcp.job_listener import Listeners
@@ -132,8 +133,7 @@ class FirestoreJobs:
         return JobPage(jobs=jobs[:limit], has_more=len(jobs) > limit)
 
     def due(self, now: datetime, *, limit: int, statuses: Collection[JobStatus]) -> Sequence[Job]:
-        values = [status.value for status in statuses]
-        query = self._client.collection(JOBS).where(filter=FieldFilter("status", "in", values))
+        query = self._client.collection(JOBS).where(filter=status_among(statuses))
         query = query.where(filter=FieldFilter("due_at", "<=", now))
         return _jobs_of(query.order_by("due_at").limit(limit))
 

@@ -14,13 +14,13 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 
 from shared.adapters.gcp.firestore_calls import PATIENCE
 from shared.adapters.gcp.indexes import JOBS, KIND, MODEL, WORK_ENDED_AT
-from shared.adapters.gcp.job_documents import moment_from
+from shared.adapters.gcp.job_documents import moment_from, status_among
 from shared.adapters.gcp.usage_ledger import UsageLedger
 from shared.admission import RATE_WINDOW, AdmissionLimits, Standing
 from shared.job import IN_FLIGHT, Job, JobStatus
 
 _QUEUED = FieldFilter("status", "==", JobStatus.QUEUED.value)
-_IN_FLIGHT = [status.value for status in IN_FLIGHT]
+_IN_FLIGHT = status_among(IN_FLIGHT)
 
 
 class JobCounts:
@@ -36,13 +36,12 @@ class JobCounts:
         counted = Standing()
         of_model = self._where(MODEL, "==", job.request.model)
         of_owner = self._where("owner", "==", job.owner)
-        in_flight = FieldFilter("status", "in", _IN_FLIGHT)
         if limits.queued_per_model is not None:
             counted = replace(counted, queued_of_model=_count(of_model.where(filter=_QUEUED)))
         if limits.queued_per_owner is not None:
             counted = replace(counted, queued_of_owner=_count(of_owner.where(filter=_QUEUED)))
         if limits.in_flight_per_owner is not None:
-            counted = replace(counted, in_flight_of_owner=_count(of_owner.where(filter=in_flight)))
+            counted = replace(counted, in_flight_of_owner=_count(of_owner.where(filter=_IN_FLIGHT)))
         if (limit := limits.submissions_per_minute_per_owner) is not None:
             window_begins = job.created_at - RATE_WINDOW
             counted = replace(
@@ -51,7 +50,7 @@ class JobCounts:
         if limits.images_in_flight_per_owner is not None:
             images = of_owner.where(filter=FieldFilter(KIND, "==", "image"))
             counted = replace(
-                counted, images_in_flight_of_owner=_count(images.where(filter=in_flight))
+                counted, images_in_flight_of_owner=_count(images.where(filter=_IN_FLIGHT))
             )
         if limits.images_per_month_per_owner is not None and job.charge is not None:
             used = self._ledger.used(job.owner, job.charge.month)

@@ -16,7 +16,7 @@ in the same write, and ``revision``, by which a writer knows its own write again
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import quote
 
 from google.cloud.firestore import Client, DocumentReference
+from google.cloud.firestore_v1.base_query import FieldFilter
 from pydantic import TypeAdapter
 
 from shared.adapters.gcp.indexes import (
@@ -36,7 +37,7 @@ from shared.adapters.gcp.indexes import (
     WORKERS,
 )
 from shared.errors import JobNotFound
-from shared.job import Job
+from shared.job import Job, JobStatus
 from shared.ports import WorkerBeat
 
 # The sweep removes jobs when their retention is over, their files first. Firestore's own deletion
@@ -50,6 +51,11 @@ _TURN_REMEMBERED = timedelta(days=1)
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 
 Fields = dict[str, Any]
+
+
+def status_among(statuses: Collection[JobStatus]) -> FieldFilter:
+    """For queries; at least one."""
+    return FieldFilter("status", "in", [status.value for status in statuses])
 
 
 def job_document(client: Client, job_id: str) -> DocumentReference:

@@ -6,6 +6,7 @@ from google.cloud.firestore import Client, Query
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from shared.adapters.gcp.indexes import JOB_KIND, JOBS
+from shared.adapters.gcp.job_documents import status_among
 from shared.job import Job, JobKind, JobStatus
 
 _NAME = "__name__"
@@ -25,8 +26,7 @@ def page_query(
     query = client.collection(JOBS).where(filter=FieldFilter("owner", "==", owner))
     query = query.where(filter=FieldFilter(JOB_KIND, "==", kind))
     if statuses is not None:
-        values = [status.value for status in statuses]
-        query = query.where(filter=FieldFilter("status", "in", values))
+        query = query.where(filter=status_among(statuses))
     direction = Query.DESCENDING if newest_first else Query.ASCENDING
     for field in ("created_at", _NAME):
         query = query.order_by(field, direction=direction)
