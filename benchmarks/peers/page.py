@@ -5,7 +5,7 @@ from pathlib import Path
 
 from peers.columns import OURS, Column, behind, best, columns
 from peers.plan import Plan
-from peers.plots import Bar, draw
+from peers.plots import BROKEN_BEYOND, Bar, draw
 from peers.reasons import REASONS
 from peers.results import Found, Report
 from peers.spread import Spread, ratio
@@ -106,7 +106,7 @@ def _pictures(report: Report, docs: Path) -> Iterator[str]:
             title = f"{column.title}, {column.unit}"
             draw(title, bars, docs / name)
             yield f"![{title}]({name})\n"
-    yield "A bar that is more than five times ours is drawn broken.\n"
+    yield f"A bar that is more than {BROKEN_BEYOND} times ours is drawn broken.\n"
 
 
 def _drawn(plan: Plan) -> Sequence[Column]:

@@ -8,7 +8,7 @@ from pathlib import Path
 _LEFT, _WIDTH, _BAR, _GAP, _TOP, _RIGHT = 190, 430, 18, 8, 40, 200
 _OURS, _OTHERS, _WHISKER, _PAPER = "#3e7cb1", "#9aa5b1", "#333333", "white"
 # Times our own: what is longer is drawn broken, else all others would be too short to be told apart.
-_BROKEN_BEYOND = 5
+BROKEN_BEYOND = 5
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def draw(title: str, bars: Sequence[Bar], file: Path) -> None:
     """A bar a service, ours first, with a whisker from the least to the most of single rounds."""
     height = _TOP + len(bars) * (_BAR + _GAP) + _GAP
     width = _LEFT + _WIDTH + _RIGHT
-    whole = [bar for bar in bars if bar.value <= bars[0].value * _BROKEN_BEYOND]
+    whole = [bar for bar in bars if bar.value <= bars[0].value * BROKEN_BEYOND]
     longest = max((max(bar.value, bar.most) for bar in whole), default=0.0) or 1.0
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"',
